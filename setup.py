@@ -1,0 +1,76 @@
+"""The package's metadata: what settings.ini says, and the dependencies."""
+
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+config = ConfigParser(delimiters=["="])
+config.read(here / "settings.ini", encoding="utf-8")
+settings = config["DEFAULT"]
+
+# What predicting needs: a table, a contract, a model file.
+predict = [
+    "numpy>=2.1",
+    "pandas>=3.0",
+    "pandera>=0.29",
+    "pyarrow>=18",
+    "pydantic>=2.10",
+    "pydantic-settings>=2.7",
+    "scikit-learn>=1.8,<1.10",
+    "scipy>=1.14",
+    "skops>=0.13",
+    "structlog>=24.4",
+]
+# What running a study needs besides.
+run = [
+    "filelock>=3.16",
+    "ipykernel>=7",
+    "jinja2>=3.1",
+    "joblib>=1.4",
+    "matplotlib>=3.10",
+    "mlflow>=3.17,<3.18",
+    "nbclient>=0.10",
+    "nbconvert>=7.16",
+    "nbformat>=5.10",
+    "papermill>=2.7",
+    "plotly>=6.5",
+    "pyyaml>=6",
+    "rich>=14",
+    "seaborn>=0.13.2",
+    "typer>=0.20",
+]
+lab = ["jupyterlab>=4.4"]
+dev = [
+    *lab,
+    "execnb<0.2",
+    "fastcore<2",
+    "ghapi<2",
+    "hypothesis>=6.130",
+    "mypy>=1.18",
+    "nbdev==2.4.14",
+    "pandas-stubs>=2.3",
+    "playwright>=1.50",
+    "pytest>=9",
+    "ruff>=0.14",
+    "types-pyyaml",
+    "uv>=0.8",
+]
+
+setup(
+    name=settings["lib_name"],
+    version=settings["version"],
+    description=settings["description"],
+    long_description=(here / "README.md").read_text(encoding="utf-8") if (here / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    author=settings["author"],
+    license="MIT",
+    python_requires=">=3.11,<3.14",
+    packages=find_packages(include=["iris_nb", "iris_nb.*"]),
+    package_data={"iris_nb": ["py.typed"]},
+    install_requires=predict + run,
+    extras_require={"lab": lab, "dev": dev},
+    entry_points={"console_scripts": settings["console_scripts"].split()},
+    zip_safe=False,
+)
