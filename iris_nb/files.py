@@ -18,7 +18,7 @@ from typing import Any
 # %% auto #0
 __all__ = ['whole_file', 'write_text', 'write_json', 'read_json', 'sha256_bytes', 'sha256_file', 'sha256_folder', 'link_or_copy']
 
-# %% ../nbs/01_files.ipynb #36af0baa
+# %% ../nbs/01_files.ipynb #3c4a27ae
 @contextmanager
 def whole_file(
     path: Path | str,  # where the finished file belongs
@@ -33,7 +33,7 @@ def whole_file(
         yield temporary
         _sync(temporary)
         temporary.chmod(0o644)
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
