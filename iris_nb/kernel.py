@@ -50,7 +50,7 @@ def pinned_environment(
     )
     return dict.fromkeys(one, "1") | {"PYTHONHASHSEED": "0", "IRIS_NB_THREADS": str(threads)}
 
-# %% ../nbs/73_kernel.ipynb #1bf3fa42
+# %% ../nbs/73_kernel.ipynb #fce750d6
 class Kernel:
     "A Jupyter kernel process that serves several notebooks."
 
@@ -59,21 +59,8 @@ class Kernel:
         preload: Sequence[str],  # modules to import before the first cell
         environment: dict[str, str],  # variables set on top of this process's
     ) -> None:
-        from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
-        from jupyter_client.manager import KernelManager
-
-        class OurSpec(KernelSpecManager):  # type: ignore[misc]
-            def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-                command = [sys.executable, "-c", "from iris_nb.kernel import serve; serve()", "-f", "{connection_file}"]
-                return KernelSpec(argv=command, display_name=kernel_name, language="python")
-
         self.folder = Path(tempfile.mkdtemp(prefix="inb-"))
-        self.manager = KernelManager(
-            transport="ipc",
-            ip=str(self.folder / "k"),
-            connection_file=str(self.folder / "kernel.json"),
-            kernel_spec_manager=OurSpec(),
-        )
+        self.manager = _manager(self.folder)
         env = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"} | environment
         self.manager.start_kernel(env=env | {PRELOAD: " ".join(preload)}, cwd=str(self.folder))
 
@@ -97,7 +84,25 @@ class Kernel:
         self.manager.shutdown_kernel(now=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-# %% ../nbs/73_kernel.ipynb #18f425c7
+# %% ../nbs/73_kernel.ipynb #42789550
+def _manager(folder: Path) -> Any:
+    "A kernel manager that starts our own kernel and speaks over sockets in a folder."
+    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+    from jupyter_client.manager import KernelManager
+
+    class OurSpec(KernelSpecManager):  # type: ignore[misc]
+        def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+            command = [sys.executable, "-c", "from iris_nb.kernel import serve; serve()", "-f", "{connection_file}"]
+            return KernelSpec(argv=command, display_name=kernel_name, language="python")
+
+    return KernelManager(
+        transport="ipc",
+        ip=str(folder / "k"),
+        connection_file=str(folder / "kernel.json"),
+        kernel_spec_manager=OurSpec(),
+    )
+
+# %% ../nbs/73_kernel.ipynb #254a5b63
 class CellError(StageError):
     "A cell of a notebook raised an error."
 
@@ -115,6 +120,7 @@ def execute(
 ) -> None:
     "Execute a notebook in a kernel with papermill."
     import nbformat
+    from nbclient.exceptions import DeadKernelError
     from papermill import PapermillExecutionError, execute_notebook
 
     node = nbformat.from_dict(notebook)
@@ -132,7 +138,8 @@ def execute(
             autosave_cell_every=0,
         )
     except PapermillExecutionError as error:
+        partial.replace(output)
         raise CellError(error.ename, error.evalue, error.cell_index) from None
-    finally:
-        if partial.exists():
-            partial.replace(output)
+    except DeadKernelError:
+        raise StageError("its process died, most likely because the memory was used up; try fewer rows") from None
+    partial.replace(output)
