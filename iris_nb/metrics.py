@@ -36,14 +36,15 @@ def class_codes(
         raise RowsError(f"labels that are not among the classes {name_list(classes)}: {name_list(strange)}")
     return np.asarray(codes, dtype=np.int64)
 
-# %% ../nbs/32_metrics.ipynb #5c628d83
+# %% ../nbs/32_metrics.ipynb #5baa4d87
 def predicted_labels(
     proba: Floats,  # shape (rows, classes)
     classes: Sequence[str],  # the classes of the columns
 ) -> npt.NDArray[np.object_]:  # one label per row
     "The most probable class of each row; the first one among equals."
     names: npt.NDArray[np.object_] = np.array(list(classes), dtype=object)
-    return names.take(np.argmax(proba, axis=1))
+    called: npt.NDArray[np.object_] = names[np.argmax(proba, axis=1)]
+    return called
 
 
 def confusion(
