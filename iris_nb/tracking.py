@@ -23,7 +23,7 @@ from .settings import Settings
 
 # %% auto #0
 __all__ = ['default_database', 'tracking_uri', 'check_store', 'prepare_store', 'import_mlflow', 'run_params', 'run_metrics',
-           'mirrored_files', 'Store', 'connect', 'open_mirror', 'close_mirror', 'aliases_of']
+           'mirrored_files', 'Store', 'connect', 'open_mirror', 'move_staging', 'close_mirror', 'aliases_of']
 
 # %% ../nbs/52_tracking.ipynb #0618badc
 def default_database(
@@ -173,23 +173,34 @@ def connect(
     prepare_store(uri)
     return Store(uri, mlflow, mlflow.MlflowClient(uri, uri))
 
-# %% ../nbs/52_tracking.ipynb #01a5cff4
+# %% ../nbs/52_tracking.ipynb #f79241c7
 def open_mirror(
     store: Store,  # as from `connect`
     run_dir: Path,  # the folder of a run
     record: dict[str, Any],  # its manifest
 ) -> dict[str, Any]:  # the `mlflow` and `model` parts of the manifest
-    "Record a run and its stages in MLflow, and register its model."
+    "Record a run and its finished stages in MLflow, and register its model."
     experiment = _experiment(store, record["table"])
     tags = {"mlflow.runName": record.get("name") or record["id"], **_tags(record)}
     run_id = _find_or_create(store, experiment, "iris_nb.run", record["id"], tags)
     _log(store, run_id, run_params(record), run_metrics(run_dir))
-    for stage in record["stages"]:
-        _open_stage(store, experiment, run_id, record, stage, run_metrics(run_dir))
+    _log_stages(store, experiment, run_id, record, run_metrics(run_dir))
     model = record["model"]
     if record["status"] not in ("failed", "killed") and (run_dir / "training" / "model" / "manifest.json").exists():
         model = _register(store, run_id, run_dir, record)
     return {"mlflow": {"run_id": run_id, "tracking": _shown(store.uri), "synced": False}, "model": model}
+
+
+def move_staging(
+    store: Store,  # as from `connect`
+    record: dict[str, Any],  # the manifest of a run that is done
+) -> dict[str, Any]:  # the `model` part of the manifest
+    "Point the alias `staging` to a run's model, if it passed its gate."
+    model: dict[str, Any] = dict(record["model"])
+    if not model.get("version") or model.get("note"):
+        return model
+    store.client.set_registered_model_alias(model["name"], "staging", model["version"])
+    return model | {"alias": "staging"}
 
 
 def close_mirror(
@@ -199,6 +210,7 @@ def close_mirror(
 ) -> None:
     "Copy the files of a run to MLflow and end it there."
     run_id = record["mlflow"]["run_id"]
+    _log_stages(store, _experiment(store, record["table"]), run_id, record, run_metrics(run_dir))
     for path in mirrored_files(run_dir):
         folder = path.parent.as_posix()
         store.client.log_artifact(run_id, str(run_dir / path), None if folder == "." else folder)
@@ -229,7 +241,7 @@ def _find_or_create(store: Store, experiment: str, key: str, value: str, tags: d
     run = found[0] if found else store.client.create_run(experiment, tags={**tags, key: value})
     return str(run.info.run_id)
 
-# %% ../nbs/52_tracking.ipynb #e9588013
+# %% ../nbs/52_tracking.ipynb #dbc50c0d
 def _log(store: Store, run_id: str, params: dict[str, str], metrics: dict[str, float]) -> None:
     "Log parameters and metrics in as few requests as MLflow takes."
     from mlflow.entities import Metric, Param
@@ -241,21 +253,23 @@ def _log(store: Store, run_id: str, params: dict[str, str], metrics: dict[str, f
         store.client.log_batch(run_id, metrics=[Metric(k, v, 0, 0) for k, v in metrics.items()])
 
 
-def _open_stage(
-    store: Store, experiment: str, parent: str, record: dict[str, Any], stage: dict[str, Any], metrics: dict[str, float]
-) -> None:
-    "Record one stage as a child run."
-    name = stage["name"]
-    tags = {"mlflow.runName": name, "mlflow.parentRunId": parent, "iris_nb.status": stage["status"]}
-    child = _find_or_create(store, experiment, "iris_nb.stage", f"{record['id']}/{name}", tags)
-    params = {k: str(v)[:6000] for k, v in record.get("parameters", {}).get(name, {}).items() if k != "run_dir"}
-    numbers = dict(metrics) if name == "training" else {}
-    if stage.get("seconds") is not None:
-        numbers["seconds"] = float(stage["seconds"])
-    _log(store, child, params, numbers)
-    store.client.set_terminated(child, _STATUS.get(stage["status"], "FINISHED"))
+def _log_stages(store: Store, experiment: str, parent: str, record: dict[str, Any], metrics: dict[str, float]) -> None:
+    "Record each stage that has ended as a child run, unless it is there."
+    known = store.client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
+    names = {run.data.tags.get("mlflow.runName") for run in known}
+    for stage in record["stages"]:
+        name = stage["name"]
+        if name in names or stage["status"] not in _STATUS:
+            continue
+        tags = {"mlflow.runName": name, "mlflow.parentRunId": parent, "iris_nb.status": stage["status"]}
+        child = str(store.client.create_run(experiment, tags=tags).info.run_id)
+        params = {k: str(v)[:6000] for k, v in record.get("parameters", {}).get(name, {}).items() if k != "run_dir"}
+        _log(store, child, params, metrics if name == "training" else {})
+        if stage.get("seconds") is not None:
+            store.client.log_metric(child, "seconds", float(stage["seconds"]))
+        store.client.set_terminated(child, _STATUS[stage["status"]])
 
-# %% ../nbs/52_tracking.ipynb #baad404a
+# %% ../nbs/52_tracking.ipynb #9cefaced
 def _register(store: Store, run_id: str, run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
     "Register the model of a run, once; returns the `model` part of the manifest."
     name, client = record["table"], store.client
@@ -269,11 +283,9 @@ def _register(store: Store, run_id: str, run_dir: Path, record: dict[str, Any]) 
     }
     for key, value in tags.items():
         client.set_model_version_tag(name, version, key, value)
-    if passed and not (found and found[0].aliases):
-        client.set_registered_model_alias(name, "staging", version)
     note = "" if passed else "registered without an alias, because it did not pass its gate"
     uri = f"models:/{name}/{version}"
-    return {"name": name, "version": version, "uri": uri, "alias": "staging" if passed else None, "note": note}
+    return {"name": name, "version": version, "uri": uri, "alias": None, "note": note}
 
 
 def _log_model(store: Store, run_id: str, run_dir: Path, name: str) -> str:
@@ -295,8 +307,8 @@ def _log_model(store: Store, run_id: str, run_dir: Path, name: str) -> str:
         )
     return str(info.registered_model_version)
 
-# %% ../nbs/52_tracking.ipynb #2eb5c8c9
-_STATUS = {"done": "FINISHED", "failed": "FAILED", "killed": "KILLED", "pending": "SCHEDULED", "running": "RUNNING"}
+# %% ../nbs/52_tracking.ipynb #d954ac5f
+_STATUS = {"done": "FINISHED", "failed": "FAILED", "killed": "KILLED"}  # of what has ended
 
 
 def _shown(uri: str) -> str:
