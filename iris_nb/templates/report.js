@@ -1,0 +1,17 @@
+addEventListener("DOMContentLoaded", function () {
+  if (!window.Plotly) return;
+  document.querySelectorAll("[data-figure]").forEach(function (box) {
+    var spec = JSON.parse(document.getElementById("spec-" + box.dataset.figure).textContent);
+    box.parentNode.classList.add("is-live");
+    Plotly.newPlot(box, spec.data, spec.layout, {
+      responsive: true, displaylogo: false,
+      modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"]
+    });
+  });
+});
+addEventListener("beforeprint", function () {
+  document.querySelectorAll("details:not([open])").forEach(function (part) { part.open = true; part.dataset.opened = "1"; });
+});
+addEventListener("afterprint", function () {
+  document.querySelectorAll("details[data-opened]").forEach(function (part) { part.open = false; delete part.dataset.opened; });
+});
