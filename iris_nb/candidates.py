@@ -30,9 +30,10 @@ from .errors import ParameterError, did_you_mean, name_list
 from .metrics import Floats, Ints, align_proba
 
 # %% auto #0
-__all__ = ['CANDIDATES', 'ClassWeight', 'Candidate', 'Majority', 'LinearDiscriminant', 'Logistic', 'Neighbours', 'RareSafeFolds',
-           'SupportVectors', 'Forest', 'Boosting', 'candidate_named', 'candidates_named', 'row_weights',
-           'stratified_sample', 'one_thread', 'rows_to_fit', 'fit_model', 'fit_candidate', 'fit_notes', 'probabilities']
+__all__ = ['CANDIDATES', 'MODEL_TYPES', 'ClassWeight', 'Candidate', 'Majority', 'LinearDiscriminant', 'Logistic', 'Neighbours',
+           'RareSafeFolds', 'SupportVectors', 'Forest', 'Boosting', 'candidate_named', 'candidates_named',
+           'row_weights', 'stratified_sample', 'one_thread', 'rows_to_fit', 'fit_model', 'fit_candidate', 'fit_notes',
+           'probabilities']
 
 # %% ../nbs/31_candidates.ipynb #aa3cbe8c
 class Candidate(ABC):
@@ -209,7 +210,7 @@ class Boosting(Candidate):
     def describe(self) -> str:
         return "Adds up eighty rounds of small trees, each grown on what the ones before it got wrong."
 
-# %% ../nbs/31_candidates.ipynb #267e9620
+# %% ../nbs/31_candidates.ipynb #2534673e
 CANDIDATES: tuple[Candidate, ...] = (
     Majority(),
     LinearDiscriminant(),
@@ -219,6 +220,7 @@ CANDIDATES: tuple[Candidate, ...] = (
     Forest(),
     Boosting(),
 )
+MODEL_TYPES = ("iris_nb.candidates.RareSafeFolds",)
 
 # %% ../nbs/31_candidates.ipynb #d8688144
 def candidate_named(

@@ -19,7 +19,8 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from .contract import Column
 
 # %% auto #0
-__all__ = ['Recipe', 'find_recipes', 'Construct', 'DateParts', 'date_part_names', 'MissingFlags']
+__all__ = ['FEATURE_TYPES', 'Recipe', 'find_recipes', 'Construct', 'DateParts', 'date_part_names', 'MissingFlags',
+           'category_name']
 
 # %% ../nbs/21_construct.ipynb #e4228f83
 _DIMENSIONS = ("length", "height", "width", "breadth", "depth", "thickness")
@@ -102,9 +103,9 @@ class _RowByRow(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _columns(self, input_features: Any) -> list[str]:
         return [str(name) for name in (self.feature_names_in_ if input_features is None else input_features)]
 
-# %% ../nbs/21_construct.ipynb #cbd86061
+# %% ../nbs/21_construct.ipynb #0f890c40
 class Construct(_RowByRow):
-    "Make products and ratios; what cannot be made (a division by zero, a missing part) is missing."
+    "Add products and ratios; what cannot be made (a division by zero, a missing part) is missing."
 
     def __init__(
         self,
@@ -113,20 +114,21 @@ class Construct(_RowByRow):
         self.recipes = recipes
 
     def transform(self, X: pd.DataFrame) -> npt.NDArray[np.float64]:
-        "The new columns only, shape (rows, recipes)."
+        "The columns as they are and then the new ones, shape (rows, columns + recipes)."
+        given = {str(name): X[name].to_numpy(dtype=np.float64) for name in X.columns}
         made = np.empty((len(X), len(self.recipes)))
         with np.errstate(all="ignore"):
             for place, (_, operation, left, right) in enumerate(self.recipes):
-                a, b = (X[name].to_numpy(dtype=np.float64) for name in (left, right))
+                a, b = given[left], given[right]
                 made[:, place] = a * b if operation == "product" else a / b
         made[~np.isfinite(made)] = np.nan
-        return made
+        return np.column_stack([*given.values(), made])
 
     def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
-        "The names of the new columns."
-        return np.asarray([recipe[0] for recipe in self.recipes], dtype=object)
+        "The names of all columns."
+        return np.asarray([*self._columns(input_features), *(recipe[0] for recipe in self.recipes)], dtype=object)
 
-# %% ../nbs/21_construct.ipynb #354d4029
+# %% ../nbs/21_construct.ipynb #bfeb9d8f
 class DateParts(_RowByRow):
     "Year, month, day of the week and day number of each date."
 
@@ -136,7 +138,9 @@ class DateParts(_RowByRow):
         for name in X.columns:
             date = pd.DatetimeIndex(X[name])
             days = (date - pd.Timestamp("1970-01-01")).days
-            parts += [np.asarray(part, dtype=np.float64) for part in (date.year, date.month, date.dayofweek + 1, days)]
+            parts += [
+                np.asarray(part, dtype=np.float64) for part in (date.year, date.month, date.day_of_week + 1, days)
+            ]
         return np.column_stack(parts)
 
     def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
@@ -161,3 +165,19 @@ class MissingFlags(_RowByRow):
     def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
         "The names of the new columns."
         return np.asarray([f"{name} missing" for name in self._columns(input_features)], dtype=object)
+
+# %% ../nbs/21_construct.ipynb #ec5367a9
+def category_name(
+    column: str,  # the category's column
+    value: Any,  # one of its values
+) -> str:  # such as "colour = red"
+    "The name of the feature that stands for one value of a category."
+    return f"{column} = {'(rare)' if value == 'infrequent_sklearn' else value}"
+
+# %% ../nbs/21_construct.ipynb #4e5d9bb8
+FEATURE_TYPES = (
+    "iris_nb.construct.Construct",
+    "iris_nb.construct.DateParts",
+    "iris_nb.construct.MissingFlags",
+    "iris_nb.construct.category_name",
+)
