@@ -270,7 +270,7 @@ def _conform_column(series: pd.Series, kind: str) -> np.ndarray:
         return _to_category(series)
     return _to_number(series, "numbers")
 
-# %% ../nbs/12_contract.ipynb #286b6f08
+# %% ../nbs/12_contract.ipynb #a2459512
 def conform(
     frame: pd.DataFrame,  # rows with at least the given columns, in any order
     columns: Iterable[Column],  # the columns wanted
@@ -284,15 +284,16 @@ def conform(
     if absent:
         hint = did_you_mean(absent[0], [str(name) for name in frame.columns if name not in {c.name for c in columns}])
         raise RowsError(f"the rows lack the column{'s' if len(absent) > 1 else ''} {name_list(absent)}{hint}")
-    arrays, wrong = {}, []
+    series, wrong = {}, []
     for column in columns:
         try:
-            arrays[column.name] = _conform_column(frame[column.name], column.kind)
+            values = _conform_column(frame[column.name], column.kind)
+            series[column.name] = pd.Series(values, index=frame.index, dtype=values.dtype, copy=False)
         except RowsError as error:
             wrong.append(str(error))
     if wrong:
         raise RowsError("; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} columns more" if len(wrong) > 5 else ""))
-    return pd.DataFrame(arrays, index=frame.index, copy=False)
+    return pd.DataFrame(series, index=frame.index, copy=False)
 
 # %% ../nbs/12_contract.ipynb #3039929f
 TARGET_NAMES = ("target", "label", "class", "species")

@@ -219,7 +219,7 @@ def _cut(data: bytes, delimiter: str, name: str) -> dict[str, pa.ChunkedArray]:
         raise TableError(f"{name} cannot be cut into columns: {error}") from None
     return dict(zip(header, cells.columns, strict=True))
 
-# %% ../nbs/11_tables.ipynb #29877fa6
+# %% ../nbs/11_tables.ipynb #46bc512b
 @dataclass
 class _Reading:
     columns: dict[str, pa.ChunkedArray] = field(default_factory=dict)
@@ -230,9 +230,9 @@ class _Reading:
 
     def notes(self) -> list[str]:
         "A sentence for each decision."
-        return [f"{name_list(columns, 6)} {decision}." for decision, columns in self.decisions.items()]
+        return [f"{decision} in {name_list(columns, 6)}." for decision, columns in self.decisions.items()]
 
-# %% ../nbs/11_tables.ipynb #525dd78b
+# %% ../nbs/11_tables.ipynb #d2a3b6ba
 MISSING = ("", "NA", "N/A", "n/a", "na", "#N/A", "NaN", "nan", "-nan", "NULL", "null", "Null", "<NA>", "None", "?")
 
 
@@ -246,7 +246,7 @@ def _set_missing(cells: pa.ChunkedArray, marks: Iterable[str], name: str, readin
     if not pc.any(hits).as_py():
         return cells
     for mark in sorted(filter(None, pc.unique(cells.filter(hits)).to_pylist())):
-        reading.note(f"had cells '{mark}', which count as missing", name)
+        reading.note(f"Cells '{mark}' count as missing", name)
     return pc.if_else(hits, pa.scalar(None, pa.string()), cells)
 
 
@@ -287,9 +287,9 @@ def _to_booleans(cells: pa.ChunkedArray) -> pa.ChunkedArray | None:
         return None
     return pc.equal(pc.utf8_lower(cells), "true")
 
-# %% ../nbs/11_tables.ipynb #b303ec9f
+# %% ../nbs/11_tables.ipynb #d81bd381
 _MARKED = {
-    mark: rf"^[+-]?([0-9]+|[0-9]{{1,3}}([{other}][0-9]{{3}})+)?([{mark}][0-9]*)?([eE][+-]?[0-9]+)?$"
+    mark: rf"^[+-]?([0-9]+|[0-9]{{1,3}}([{other}][0-9]{{3}})+)?([{mark}][0-9]*)?([eE][+-]?[0-9]+)?$|^[+-]?(?i:inf(inity)?)$"
     for mark, other in ((".", ","), (",", "."))
 }
 
@@ -322,7 +322,7 @@ def _decide_mark(columns: dict[str, pa.ChunkedArray], name: str) -> str:
         )
     return "," if comma else "."
 
-# %% ../nbs/11_tables.ipynb #fc725162
+# %% ../nbs/11_tables.ipynb #e482a0dc
 _TIME = r"([T ][0-9]{1,2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?)?"
 _DATES = (
     (rf"^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}{_TIME}(Z|[+-][0-9]{{2}}:?[0-9]{{2}})?$", ("ISO8601",)),
@@ -350,19 +350,19 @@ def _to_dates(cells: pa.ChunkedArray) -> tuple[pa.ChunkedArray | None, str]:
     texts = pd.Series(coded.dictionary.to_pylist(), dtype="str")
     ways = [dates for form in forms if not (dates := _parse(texts, form)).isna().any()]
     if len(ways) != 1 and not (len(ways) == 2 and ways[0].equals(ways[1])):
-        why = "its dates can be read in two ways" if ways else "not all of its dates exist"
-        return None, f"is read as text, because {why} ('{texts.iloc[0]}'); write dates as 2026-11-22"
+        why = "can be read in two ways" if ways else "do not all exist"
+        return None, f"Dates such as '{texts.iloc[0]}' {why} and stay text; write them as 2026-11-22"
     dates = pa.array(ways[0].to_numpy())
     zone = forms == ("ISO8601",) and _any(cells, r"(Z|:[0-9]{2}[+-][0-9]{2}:?[0-9]{2})$")
-    return pa.chunked_array([dates.take(coded.indices)]), "has a time zone, and was turned into UTC" if zone else ""
+    return pa.chunked_array([dates.take(coded.indices)]), "Times with a zone were turned into UTC" if zone else ""
 
-# %% ../nbs/11_tables.ipynb #c845be0b
+# %% ../nbs/11_tables.ipynb #dea59b05
 def _finite(numbers: pa.ChunkedArray, name: str, reading: _Reading) -> pa.ChunkedArray:
     if not pa.types.is_floating(numbers.type):
         return numbers
     infinite = pc.is_inf(numbers)
     if pc.any(infinite).as_py():
-        reading.note("had infinite values, which count as missing", name)
+        reading.note("Infinite values count as missing", name)
         numbers = pc.if_else(infinite, pa.scalar(None, numbers.type), numbers)
     return numbers
 
@@ -378,14 +378,14 @@ def _type_text(cells: pa.ChunkedArray, name: str, reading: _Reading) -> pa.Chunk
     elif dates is None:
         present = cells.drop_null()
         odd = pc.match_substring_regex(present, _ODD_NUMBER)
-        if (pc.sum(odd).as_py() or 0) >= 0.9 * len(present):
+        if (pc.sum(odd).as_py() or 0) >= 0.5 * len(present):
             others = present.filter(pc.invert(odd))
             example = (others if len(others) else present)[0].as_py()
-            why = "codes with a leading zero" if re.match(r"^[+-]?0[0-9]+$", example) else "not a plain number"
-            reading.note(f"is read as text, because of cells such as '{example}' ({why})", name)
+            why = "a code with a leading zero" if re.match(r"^[+-]?0[0-9]+$", example) else "not a plain number"
+            reading.note(f"Cells such as '{example}' ({why}) keep the column text", name)
     return cells if dates is None else dates
 
-# %% ../nbs/11_tables.ipynb #501a8c7f
+# %% ../nbs/11_tables.ipynb #4317125d
 def _type_cells(raw: dict[str, Any], decimal: str, name: str) -> _Reading:
     "Typed columns from columns of text, which are taken out of `raw` one by one."
     reading, waiting, points, trimmed = _Reading(dict.fromkeys(raw)), {}, {}, []
@@ -406,10 +406,10 @@ def _type_cells(raw: dict[str, Any], decimal: str, name: str) -> _Reading:
     _type_waiting(waiting, points, decimal, name, reading)
     for column in trimmed:
         if pa.types.is_string(reading.columns[column].type):
-            reading.note("had spaces around the texts, which were taken away", column)
+            reading.note("Spaces around texts were taken away", column)
     return reading
 
-# %% ../nbs/11_tables.ipynb #3fa58f3b
+# %% ../nbs/11_tables.ipynb #782548a9
 def _type_waiting(waiting: dict[str, Any], points: dict[str, Any], decimal: str, name: str, reading: _Reading) -> None:
     "Type what is not plain; `points` are columns that are numbers if the decimal mark is a point."
     marked = {column: cells for column, cells in waiting.items() if _marked(cells, ".") or _marked(cells, ",")}
@@ -425,9 +425,9 @@ def _type_waiting(waiting: dict[str, Any], points: dict[str, Any], decimal: str,
             continue
         reading.columns[column] = _finite(numbers, column, reading)
         if decimal == ",":
-            reading.note("was read with a decimal comma", column)
+            reading.note("Numbers were read with a decimal comma", column)
         if _any(cells, rf"[{other}]"):
-            reading.note(f"was read with '{other}' between thousands", column)
+            reading.note(f"A '{other}' was read as the mark between thousands", column)
 
 # %% ../nbs/11_tables.ipynb #abdf8e99
 def _plain_type(kind: pa.DataType) -> pa.DataType | None:
@@ -451,7 +451,7 @@ def _plain_type(kind: pa.DataType) -> pa.DataType | None:
             return plain
     return None
 
-# %% ../nbs/11_tables.ipynb #68bd97e6
+# %% ../nbs/11_tables.ipynb #47f01a4a
 def _to_plain(column: pa.ChunkedArray, name: str, file: str, reading: _Reading) -> pa.ChunkedArray:
     plain = _plain_type(column.type)
     if plain is None:
@@ -461,7 +461,7 @@ def _to_plain(column: pa.ChunkedArray, name: str, file: str, reading: _Reading) 
     if pa.types.is_dictionary(column.type):
         column = pc.cast(column, column.type.value_type)
     if pa.types.is_timestamp(column.type) and column.type.tz:
-        reading.note("has a time zone, and was turned into UTC", name)
+        reading.note("Times with a zone were turned into UTC", name)
         column = pc.cast(pc.cast(column, pa.int64()), pa.timestamp(column.type.unit))
     try:
         column = pc.cast(column, plain, safe=plain != pa.timestamp("us"))
@@ -475,14 +475,14 @@ def _to_plain(column: pa.ChunkedArray, name: str, file: str, reading: _Reading) 
 def _tidy_text(cells: pa.ChunkedArray, name: str, reading: _Reading) -> pa.ChunkedArray:
     cells, changed = _trim(cells)
     if changed:
-        reading.note("had spaces around the texts, which were taken away", name)
+        reading.note("Spaces around texts were taken away", name)
     cells = _set_missing(cells, ("",), name, reading)
     dates, note = _to_dates(cells) if cells.null_count < len(cells) else (None, "")
     if note:
         reading.note(note, name)
     return cells if dates is None else dates
 
-# %% ../nbs/11_tables.ipynb #ff808219
+# %% ../nbs/11_tables.ipynb #35e30edc
 def _read_parquet(data: bytes, name: str) -> _Reading:
     from pyarrow import parquet
 
@@ -496,7 +496,7 @@ def _read_parquet(data: bytes, name: str) -> _Reading:
     reading = _Reading()
     for column, values in zip(table.column_names, table.columns, strict=True):
         if re.fullmatch(r"__index_level_\d+__", column):
-            reading.note("is the index that pandas wrote, and was left away", column)
+            reading.note("An index that pandas wrote was left away", column)
         else:
             reading.columns[column.strip()] = _to_plain(values, column, name, reading)
     return reading
@@ -541,7 +541,7 @@ def _json_column(values: list[Any], lines: list[int], column: str, name: str) ->
     except (pa.ArrowInvalid, OverflowError):
         raise TableError(f"{name}: '{column}' has whole numbers that do not fit into 64 bits") from None
 
-# %% ../nbs/11_tables.ipynb #8b682c40
+# %% ../nbs/11_tables.ipynb #30e0abb2
 def _read_json_lines(data: bytes, encoding: str, name: str) -> _Reading:
     columns: dict[str, list[Any]] = {}
     lines: list[int] = []
@@ -551,8 +551,9 @@ def _read_json_lines(data: bytes, encoding: str, name: str) -> _Reading:
             f"{name} is a JSON list; write one object a line (JSON Lines), without brackets around and commas between them"
         )
     for number, value in _parse_lines(data, name):
-        for key in value.keys() - columns.keys():
-            columns[key] = [None] * len(lines)
+        for key in value:
+            if key not in columns:
+                columns[key] = [None] * len(lines)
         lines.append(number)
         for key, column in columns.items():
             column.append(value.get(key))
@@ -563,7 +564,7 @@ def _read_json_lines(data: bytes, encoding: str, name: str) -> _Reading:
         reading.columns[key.strip()] = _to_plain(values, key, name, reading)
     return reading
 
-# %% ../nbs/11_tables.ipynb #99022623
+# %% ../nbs/11_tables.ipynb #724ef199
 _PANDAS: dict[Any, Any] = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
 
@@ -578,9 +579,9 @@ def _drop_row_names(reading: _Reading, name: str) -> None:
         values = reading.columns.pop("")
         if values.null_count or pa.types.is_floating(values.type) or len(pc.unique(values)) < len(values):
             raise TableError(f"column 1 of {name} has no name; give every column a name in the first line")
-        reading.note("has no name and numbers or names the rows; it was left away", "column 1")
+        reading.note("Row numbers or row names without a column name were left away", "column 1")
 
-# %% ../nbs/11_tables.ipynb #40a16109
+# %% ../nbs/11_tables.ipynb #4a2bf748
 def _read(data: bytes, name: str, encoding: str, delimiter: str, decimal: str) -> tuple[_Reading, str]:
     data = _unpack(data, name)
     form = _format_of(data, name)
@@ -591,6 +592,8 @@ def _read(data: bytes, name: str, encoding: str, delimiter: str, decimal: str) -
     data = _to_utf8(data, encoding, name)
     delimiter = {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter) or _find_delimiter(data)
     reading = _type_cells(_cut(data, delimiter, name), decimal, name)
+    if any(re.fullmatch(r"[+-]?[0-9]*[.,][0-9]+", column) for column in reading.columns):
+        reading.note("The first line was taken for column names although it looks like data", name)
     return reading, f"text separated by {_DELIMITERS.get(delimiter, repr(delimiter))}"
 
 
