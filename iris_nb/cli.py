@@ -23,16 +23,19 @@ __all__ = ['app', 'contract_app', 'main', 'run', 'params', 'settings', 'runs', '
 if TYPE_CHECKING:
     from iris_nb.settings import Settings
 
-# %% ../nbs/90_cli.ipynb #589afdbe
+# %% ../nbs/90_cli.ipynb #45c491df
 app = typer.Typer(
     name="iris-nb",
     help="A table of labelled measurements in; an executed, reported and registered study out.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-contract_app = typer.Typer(help="Show a run's data contract, or accept it as the reviewed one.", no_args_is_help=True)
+contract_app = typer.Typer(
+    help="Show a run's data contract, or accept it as the reviewed one.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(contract_app, name="contract")
 
 # %% ../nbs/90_cli.ipynb #53559ade

@@ -1,0 +1,94 @@
+"""What the tests share: the project, its notebooks, and projects of their own to run studies in."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMAND = Path(sys.executable).with_name("iris-nb")
+
+
+def notebook_paths() -> list[Path]:
+    """Every notebook of the project."""
+    return sorted((ROOT / "nbs").glob("*.ipynb"))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A notebook as plain data, each source one text."""
+    notebook: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        cell["source"] = "".join(cell["source"])
+    return notebook
+
+
+def clean_environment(**changes: str) -> dict[str, str]:
+    """This process's environment without settings that a developer may have."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("IRIS_NB_", "MLFLOW_"))}
+    return kept | changes
+
+
+class Project:
+    """A project folder of its own: the real notebooks and library, an empty store and no runs."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        home.mkdir(parents=True, exist_ok=True)
+        for name in ("nbs", "iris_nb", "settings.ini", "requirements.lock"):
+            (home / name).symlink_to(ROOT / name)
+        (home / "data").mkdir()
+        for name in ("raw", "contracts"):
+            shutil.copytree(ROOT / "data" / name, home / "data" / name)
+
+    @property
+    def reports(self) -> Path:
+        """Where its runs are."""
+        return self.home / "reports"
+
+    def runs(self) -> list[Path]:
+        """The folders in reports, hidden ones too."""
+        return sorted(self.reports.iterdir()) if self.reports.exists() else []
+
+    def start(self, *words: str | Path, **environment: str) -> subprocess.Popen[str]:
+        """Start the command in this project."""
+        return subprocess.Popen(
+            [str(COMMAND), *map(str, words)],
+            cwd=self.home,
+            env=clean_environment(**environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def call(self, *words: str | Path, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run the command in this project and wait for it."""
+        process = self.start(*words, **environment)
+        out, err = process.communicate(timeout=timeout)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def json(self, *words: str | Path, code: int = 0, **environment: str) -> dict[str, Any]:
+        """Run the command with --json; its standard output must be one object."""
+        done = self.call(*words, "--json", **environment)
+        assert done.returncode == code, done.stderr[-3000:] + done.stdout[-3000:]
+        result: dict[str, Any] = json.loads(done.stdout)
+        return result
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A fresh project."""
+    return Project(tmp_path / "study")
+
+
+@pytest.fixture(scope="session")
+def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Project]:
+    """Fresh projects that live as long as the session."""
+    return lambda name: Project(tmp_path_factory.mktemp(name) / "study")
