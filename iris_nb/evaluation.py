@@ -30,8 +30,8 @@ from iris_nb.metrics import (
 )
 
 # %% auto #0
-__all__ = ['Answers', 'per_class', 'Calibration', 'calibrate', 'resample_counts', 'resample_rows', 'Score', 'interval',
-           'error_bound', 'caution', 'Gate', 'judge', 'Evaluation', 'evaluate']
+__all__ = ['Answers', 'proba_frame', 'answer_table', 'per_class', 'Calibration', 'calibrate', 'resample_counts', 'resample_rows',
+           'Score', 'interval', 'error_bound', 'caution', 'Gate', 'judge', 'Evaluation', 'evaluate']
 
 # %% ../nbs/41_evaluation.ipynb #f9e1bf24
 @dataclass(frozen=True)
@@ -65,6 +65,24 @@ class Answers:
     def counts(self) -> Ints:
         "The confusion matrix: actual class down, predicted class across."
         return confusion(self.codes, self.proba.argmax(axis=1), len(self.classes))
+
+# %% ../nbs/41_evaluation.ipynb #3984d330
+def proba_frame(
+    proba: Floats,  # a probability for each class (rows, classes)
+    classes: Sequence[str],  # the classes, in the order of the columns
+    index: pd.Index,  # of the rows
+) -> pd.DataFrame:  # one column `p:CLASS` for each class
+    "Probabilities under the names that they have in every file."
+    return pd.DataFrame(proba, columns=[f"p:{name}" for name in classes], index=index)
+
+
+def answer_table(
+    rows: Ints,  # the number of each row in the source, from 1 (rows,)
+    answers: Answers,  # the answers to these rows
+) -> pd.DataFrame:  # columns row, actual, predicted, then `p:CLASS` for each class
+    "Answers as a table for a file."
+    head = pd.DataFrame({"row": rows, "actual": answers.actual, "predicted": answers.predicted})
+    return pd.concat([head, proba_frame(answers.proba, answers.classes, head.index)], axis=1)
 
 # %% ../nbs/41_evaluation.ipynb #04a5f1d1
 def per_class(
