@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['KINDS', 'LEFT_OUT_KINDS', 'ROLES', 'TARGET_NAMES', 'kind_of', 'label_text', 'sort_labels', 'Column', 'Contract',
-           'conform', 'choose_target', 'check_target', 'check_names', 'infer_contract', 'contract_table',
-           'contract_to_dict', 'contract_from_dict', 'read_contract', 'write_contract', 'pandera_schema', 'Violation',
-           'Violations', 'check_contract']
+           'conform', 'choose_target', 'check_target', 'check_names', 'unit_in_name', 'infer_contract',
+           'contract_table', 'contract_to_dict', 'contract_from_dict', 'read_contract', 'write_contract',
+           'pandera_schema', 'Violation', 'Violations', 'check_contract']
 
-# %% ../nbs/12_contract.ipynb #084587db
+# %% ../nbs/12_contract.ipynb #360fe646
 KINDS = ("number", "integer", "boolean", "category", "date")
 LEFT_OUT_KINDS = ("text", "id", "constant", "empty")
 ROLES = ("feature", "target", "left out")
@@ -42,7 +42,7 @@ _INFERRED = {
     "date": "date",
 }
 
-# %% ../nbs/12_contract.ipynb #2843a971
+
 def kind_of(
     series: pd.Series,  # any column
 ) -> str:  # "number", "integer", "boolean", "date" or "text"
@@ -62,7 +62,7 @@ def kind_of(
         return _INFERRED.get(pd.api.types.infer_dtype(series, skipna=True), "text")
     return "text"
 
-# %% ../nbs/12_contract.ipynb #8ea05b34
+# %% ../nbs/12_contract.ipynb #ee95e2f8
 def _one_label(value: Any) -> str:
     if isinstance(value, (bool, np.bool_)):
         return "true" if value else "false"
@@ -70,7 +70,7 @@ def _one_label(value: Any) -> str:
         return str(int(value)) if float(value).is_integer() else repr(float(value))
     return str(value)
 
-# %% ../nbs/12_contract.ipynb #3fbf15c3
+
 def label_text(
     series: pd.Series,  # classes of any kind
 ) -> pd.Series:  # the same classes as text (dtype object), missing ones as NaN, with the same index
@@ -79,12 +79,12 @@ def label_text(
     texts = np.array([*(_one_label(value) for value in values), np.nan], dtype=object)
     return pd.Series(texts[codes], index=series.index, name=series.name, dtype=object)
 
-# %% ../nbs/12_contract.ipynb #45510e8e
+# %% ../nbs/12_contract.ipynb #0241f1fb
 def _natural(text: str) -> tuple[Any, ...]:
     pieces = re.split(r"([0-9]+)", text)
     return tuple((0, int(p), "") if re.fullmatch(r"[0-9]+", p) else (1, 0, p.casefold()) for p in pieces if p), text
 
-# %% ../nbs/12_contract.ipynb #b4077320
+
 def sort_labels(
     labels: Iterable[str],  # class labels
 ) -> list[str]:  # the same labels, each once, in natural order
@@ -115,7 +115,15 @@ class Column:
         "Whether a model may use the column."
         return self.role == "feature"
 
-# %% ../nbs/12_contract.ipynb #256143fb
+# %% ../nbs/12_contract.ipynb #588117fa
+def _own_kind(label: str, kind: str) -> Any:
+    if kind == "boolean":
+        return label == "true"
+    if kind == "integer":
+        return int(label)
+    return float(label) if kind == "number" else label
+
+
 @dataclass(frozen=True)
 class Contract:
     "What a table promises."
@@ -182,14 +190,6 @@ class Contract:
     def schema(self) -> pandera.DataFrameSchema:
         "The same promises as a pandera schema."
         return pandera_schema(self)
-
-# %% ../nbs/12_contract.ipynb #c84b5492
-def _own_kind(label: str, kind: str) -> Any:
-    if kind == "boolean":
-        return label == "true"
-    if kind == "integer":
-        return int(label)
-    return float(label) if kind == "number" else label
 
 # %% ../nbs/12_contract.ipynb #e423e824
 def _first(bad: np.ndarray, series: pd.Series, must: str) -> str:
@@ -480,7 +480,23 @@ def check_names(
     if both:
         raise TableError(f"{name_list(both)} is both to be dropped and to be kept; say one of the two")
 
-# %% ../nbs/12_contract.ipynb #9df0e06a
+# %% ../nbs/12_contract.ipynb #6fca1dff
+_UNITS = frozenset(
+    "m cm mm µm um nm km in ft g mg µg ug kg t lb l ml dl s ms min h d °c °f c k % pa kpa hpa bar mmhg hz v a w kw kwh j"
+    " kj kcal mol mmol ppm ppb mg/l g/l mg/dl mmol/l km/h m/s m2 m² cm2 cm² mm2 mm² m3 m³ cm3 cm³ eur usd € $".split(
+        " "
+    )
+)
+
+
+def unit_in_name(
+    name: str,  # a column's name
+) -> str:  # the unit, or an empty text
+    "The unit that a column's name ends with in brackets, if it is a common one: 'cm' of 'petal length (cm)'."
+    found = re.search(r"[(\[]([^()\[\]]+)[)\]]\s*$", name)
+    return found[1].strip() if found and found[1].strip().casefold() in _UNITS else ""
+
+# %% ../nbs/12_contract.ipynb #2b32f3b1
 def infer_contract(
     table: pd.DataFrame,  # typed columns with unique names
     name: str,  # the table's plain name
@@ -496,7 +512,7 @@ def infer_contract(
     columns = tuple(
         _target(table[column])
         if column == target
-        else _infer_column(table[column], units.get(column, ""), column in drop, column in keep)
+        else _infer_column(table[column], units.get(column) or unit_in_name(column), column in drop, column in keep)
         for column in names
     )
     contract = Contract(name, target, columns)
