@@ -86,7 +86,7 @@ class Majority(Candidate):
     def describe(self) -> str:
         return "Always answers with the most frequent class of the training rows."
 
-# %% ../nbs/31_candidates.ipynb #6632c26f
+# %% ../nbs/31_candidates.ipynb #9033bde0
 class LinearDiscriminant(Candidate):
     "Linear discriminant analysis by singular values."
 
@@ -104,7 +104,7 @@ class LinearDiscriminant(Candidate):
             model.set_params(priors=np.bincount(codes, weights=weights) / weights.sum())
         return {}
 
-
+# %% ../nbs/31_candidates.ipynb #32fb05b0
 class Logistic(Candidate):
     "Logistic regression with a ridge penalty."
 
@@ -327,7 +327,7 @@ def fit_model(
     with one_thread():
         return model.fit(Z, labels, **arguments)
 
-# %% ../nbs/31_candidates.ipynb #49019955
+# %% ../nbs/31_candidates.ipynb #dc81ebe5
 def fit_candidate(
     candidate: Candidate,  # what to fit
     features: Any,  # an unfitted transformer; it is cloned
@@ -345,7 +345,7 @@ def fit_candidate(
         Z = prepared.fit_transform(X)
     return Pipeline([("features", prepared), ("model", fit_model(candidate, Z, y, seed, class_weight))])
 
-
+# %% ../nbs/31_candidates.ipynb #5ab5645f
 def fit_notes(
     candidate: Candidate,  # what was or will be fitted
     rows: int,  # how many rows there are to fit it on

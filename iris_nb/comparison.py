@@ -112,7 +112,7 @@ def _members(y: pd.Series, groups: Ints | None) -> pd.Series:
     rows = pd.DataFrame({"label": y.to_numpy(dtype=object), "group": np.arange(len(y)) if groups is None else groups})
     return rows.groupby("label")["group"].nunique().sort_values(kind="stable")
 
-# %% ../nbs/33_comparison.ipynb #fd23b7a8
+# %% ../nbs/33_comparison.ipynb #1a3dbe77
 def real_groups(
     groups: npt.ArrayLike | None,  # a group number for each row, or None
 ) -> Ints | None:  # the same, or None if each group has one row
@@ -122,7 +122,7 @@ def real_groups(
     numbers = np.asarray(groups, dtype=np.int64)
     return numbers if len(np.unique(numbers)) < len(numbers) else None
 
-
+# %% ../nbs/33_comparison.ipynb #f94cbad9
 def deal_folds(
     y: pd.Series,  # labels as text, shape (rows,)
     groups: Ints | None,  # rows of one group stay together
@@ -194,7 +194,7 @@ def _make_fold(features: Any, X: pd.DataFrame, dealt: Ints, repeat: int, fold: i
     prepared, seconds = _prepare(features, X, train, test)
     return _Fold(repeat, fold, train, test, prepared, seconds)
 
-# %% ../nbs/33_comparison.ipynb #79338834
+# %% ../nbs/33_comparison.ipynb #6f3396d6
 @dataclass(frozen=True)
 class _Answer:
     "What one candidate did on one fold."
@@ -209,7 +209,7 @@ class _Answer:
     remarks: tuple[str, ...] = ()
     failure: str = ""  # why there are no scores
 
-
+# %% ../nbs/33_comparison.ipynb #6ab3681a
 def _answer(
     candidate: Candidate, fold: _Fold, features: Any, X: pd.DataFrame, y: pd.Series, asked: Question
 ) -> _Answer:
@@ -362,7 +362,7 @@ def _against_baselines(chosen: dict[str, Any], leaderboard: list[dict[str, Any]]
             text += "." if beaten else ": no candidate beats it, so the model should not be expected to pass its gate."
     return text
 
-# %% ../nbs/33_comparison.ipynb #5313d7ed
+# %% ../nbs/33_comparison.ipynb #064fcf11
 @dataclass(frozen=True)
 class Comparison:
     "The outcome of a comparison."
@@ -377,7 +377,7 @@ class Comparison:
         "The name of the chosen candidate."
         return str(self.facts["chosen"])
 
-
+# %% ../nbs/33_comparison.ipynb #a82a72e8
 def compare(
     candidates: Sequence[Candidate],  # what to compare
     features: Any,  # an unfitted transformer that gives a DataFrame
@@ -399,7 +399,7 @@ def compare(
     facts["notes"] = _notes(y, y_few, bound, folds, asked)
     return Comparison(facts, _score_table(answers, candidates), dealt, places)
 
-# %% ../nbs/33_comparison.ipynb #1676b5dc
+# %% ../nbs/33_comparison.ipynb #1ce298bf
 def _facts(candidates: Sequence[Candidate], answers: list[_Answer], folds: int, asked: Question) -> dict[str, Any]:
     lines = [_line(c, [answer for answer in answers if answer.name == c.name], asked) for c in candidates]
     leaderboard = sorted(lines, key=lambda line: _rank(line, asked.measure))
@@ -417,7 +417,7 @@ def _facts(candidates: Sequence[Candidate], answers: list[_Answer], folds: int, 
         "leaderboard": leaderboard,
     }
 
-
+# %% ../nbs/33_comparison.ipynb #dec3c0c6
 def _notes(y: pd.Series, compared: pd.Series, groups: Ints | None, folds: int, asked: Question) -> list[str]:
     "What a reader should know about the comparison as a whole, in sentences."
     notes = []

@@ -32,7 +32,7 @@ def _words(name: str, unit: str) -> list[str]:
     words = [word.casefold() for word in re.split(r"[\W_]+", parted) if word]
     return [word for word in words if word != unit.casefold()]
 
-# %% ../nbs/21_construct.ipynb #acbe3e84
+# %% ../nbs/21_construct.ipynb #ae2368d2
 @dataclass(frozen=True)
 class Recipe:
     "How one new column is made of two."
@@ -48,7 +48,7 @@ class Recipe:
         "The recipe as people write it."
         return f"{self.left} {'×' if self.operation == 'product' else '÷'} {self.right}"
 
-
+# %% ../nbs/21_construct.ipynb #f995767b
 def find_recipes(
     columns: Sequence[Column],  # feature columns of a contract
 ) -> list[Recipe]:  # an area and a ratio for each pair that belongs together

@@ -67,7 +67,7 @@ def align_proba(
     aligned[:, class_codes(list(known), classes)] = proba
     return aligned
 
-# %% ../nbs/32_metrics.ipynb #60be548b
+# %% ../nbs/32_metrics.ipynb #7e6d6b8a
 def _share(part: Floats, whole: Floats) -> Floats:
     "part / whole, and 0 where the whole is 0."
     return np.divide(part, whole, out=np.zeros(np.broadcast_shapes(part.shape, whole.shape)), where=whole != 0)
@@ -78,7 +78,7 @@ def _parts(counts: npt.NDArray[np.generic]) -> tuple[Floats, Floats, Floats]:
     table = np.asarray(counts, dtype=np.float64)
     return np.diagonal(table, axis1=-2, axis2=-1), table.sum(-1), table.sum(-2)
 
-
+# %% ../nbs/32_metrics.ipynb #02e6d2e4
 def _accuracy(counts: npt.NDArray[np.generic], positive: int) -> Floats:
     right, actual, _ = _parts(counts)
     return _share(right.sum(-1), actual.sum(-1))
