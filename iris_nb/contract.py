@@ -115,18 +115,10 @@ class Column:
         "Whether a model may use the column."
         return self.role == "feature"
 
-# %% ../nbs/12_contract.ipynb #588117fa
-def _own_kind(label: str, kind: str) -> Any:
-    if kind == "boolean":
-        return label == "true"
-    if kind == "integer":
-        return int(label)
-    return float(label) if kind == "number" else label
-
-
+# %% ../nbs/12_contract.ipynb #3302730e
 @dataclass(frozen=True)
-class Contract:
-    "What a table promises."
+class _Promises:
+    "What a table promises, and the ways to look at it."
 
     table: str  # a plain name: lower case letters, digits, _ and -; the model's name, too
     target: str  # the column to be predicted
@@ -148,6 +140,19 @@ class Contract:
         "The columns that a model may not use, each with a reason."
         return tuple(column for column in self.columns if column.role == "left out")
 
+    def column(self, name: str) -> Column:
+        "One column by its name."
+        for column in self.columns:
+            if column.name == name:
+                return column
+        names = [column.name for column in self.columns]
+        raise ContractError(f"the contract has no column '{name}'{did_you_mean(name, names)}")
+
+# %% ../nbs/12_contract.ipynb #386a307c
+@dataclass(frozen=True)
+class Contract(_Promises):
+    "What a table promises: its name, its target, and its columns with their roles."
+
     @property
     def target_column(self) -> Column:
         "The column to be predicted."
@@ -157,14 +162,6 @@ class Contract:
     def classes(self) -> tuple[str, ...]:
         "The classes as text, in natural order."
         return self.target_column.categories or ()
-
-    def column(self, name: str) -> Column:
-        "One column by its name."
-        for column in self.columns:
-            if column.name == name:
-                return column
-        names = [column.name for column in self.columns]
-        raise ContractError(f"the contract has no column '{name}'{did_you_mean(name, names)}")
 
     def labels(self, series: pd.Series) -> pd.Series:
         "The target column as text labels (dtype object); missing stays missing."
@@ -191,7 +188,15 @@ class Contract:
         "The same promises as a pandera schema."
         return pandera_schema(self)
 
-# %% ../nbs/12_contract.ipynb #e423e824
+# %% ../nbs/12_contract.ipynb #445744d0
+def _own_kind(label: str, kind: str) -> Any:
+    if kind == "boolean":
+        return label == "true"
+    if kind == "integer":
+        return int(label)
+    return float(label) if kind == "number" else label
+
+
 def _first(bad: np.ndarray, series: pd.Series, must: str) -> str:
     at = int(np.flatnonzero(bad)[0])
     return f"'{series.name}' must hold {must}, but row {at + 1} holds {series.iloc[at]!r}"
@@ -480,21 +485,16 @@ def check_names(
     if both:
         raise TableError(f"{name_list(both)} is both to be dropped and to be kept; say one of the two")
 
-# %% ../nbs/12_contract.ipynb #6fca1dff
-_UNITS = frozenset(
-    "m cm mm µm um nm km in ft g mg µg ug kg t lb l ml dl s ms min h d °c °f c k % pa kpa hpa bar mmhg hz v a w kw kwh j"
-    " kj kcal mol mmol ppm ppb mg/l g/l mg/dl mmol/l km/h m/s m2 m² cm2 cm² mm2 mm² m3 m³ cm3 cm³ eur usd € $".split(
-        " "
-    )
-)
+# %% ../nbs/12_contract.ipynb #d2028093
+_UNIT = r"[kcmdhµun]?(m[23²³]?|g|l|s|mol|pa|bar|w|wh|j|cal|hz)(/(d?l|m[23²³]|kg|h|s))?|°[cf]|%|pp[mb]|mmhg|ft|h"
 
 
 def unit_in_name(
     name: str,  # a column's name
 ) -> str:  # the unit, or an empty text
     "The unit that a column's name ends with in brackets, if it is a common one: 'cm' of 'petal length (cm)'."
-    found = re.search(r"[(\[]([^()\[\]]+)[)\]]\s*$", name)
-    return found[1].strip() if found and found[1].strip().casefold() in _UNITS else ""
+    found = re.search(rf"[\s_][(\[]({_UNIT})[)\]]$", name.strip(), re.IGNORECASE)
+    return found[1] if found else ""
 
 # %% ../nbs/12_contract.ipynb #2b32f3b1
 def infer_contract(

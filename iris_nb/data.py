@@ -289,7 +289,7 @@ def save_data(
     write_json(folder / "data.json", study.facts)
     return folder
 
-# %% ../nbs/10_data.ipynb #63b34fb6
+# %% ../nbs/10_data.ipynb #e4276540
 @dataclass(frozen=True)
 class _Sides:
     "What the two sides of the split have in common."
@@ -301,10 +301,13 @@ class _Sides:
 
     @cached_property
     def _test(self) -> np.ndarray:
-        return (self.split["part"] == "test").to_numpy(dtype=bool)
+        test: np.ndarray = (self.split["part"] == "test").to_numpy(dtype=bool)
+        return test
 
     def _numbers(self, column: str, rows: np.ndarray) -> np.ndarray:
-        return self.split[column].to_numpy(dtype="int64")[rows]
+        numbers: np.ndarray = self.split[column].to_numpy(dtype="int64")
+        chosen: np.ndarray = numbers[rows]
+        return chosen
 
     def _features(self, rows: np.ndarray) -> pd.DataFrame:
         return self.contract.conform(self.frame.loc[rows, self.contract.feature_names].reset_index(drop=True))
