@@ -48,7 +48,7 @@ __all__ = ['FACTS', 'SECTIONS', 'FILTERS', 'Facts', 'read_facts', 'all_hashes', 
            'load_figures', 'plotly_script', 'environment', 'read_template', 'page_policy', 'render_section',
            'present_sections', 'report_html', 'eyebrow', 'render_report']
 
-# %% ../nbs/63_document.ipynb #027c3371
+# %% ../nbs/63_document.ipynb #15acb6be
 FACTS = {
     "run": "run.json",
     "data": "data/data.json",
@@ -74,7 +74,7 @@ class Facts:
 
     def __getattr__(self, name: str) -> Any:
         if name in FACTS:
-            return self.found.get(name, [] if name in ("profile", "violations") else {})
+            return self.found.get(name, [] if name == "violations" else {})
         raise AttributeError(name)
 
     @property
@@ -95,7 +95,7 @@ class Facts:
         "The recorded SHA-256 of a file, or an empty string."
         return all_hashes(self.run).get(file, "")
 
-# %% ../nbs/63_document.ipynb #9f36b38d
+# %% ../nbs/63_document.ipynb #01f45226
 def read_facts(
     run_dir: Path | str,  # the folder of a run, finished or not
 ) -> Facts:  # what its files say
@@ -110,7 +110,7 @@ def read_facts(
         except (OSError, ValueError):
             facts.unreadable.append(file)
             continue
-        if isinstance(content, list if name in ("profile", "violations") else dict):
+        if isinstance(content, list if name == "violations" else dict):
             facts.found[name] = content
         else:
             facts.unreadable.append(file)
@@ -198,14 +198,14 @@ def banner(
         return {"kind": "warn", "title": "The model did not pass its gate", "text": reasons, "missing": []}
     return None
 
-# %% ../nbs/63_document.ipynb #e5ae215f
+# %% ../nbs/63_document.ipynb #ae43cde4
 def tiles(facts: Facts) -> list[dict[str, str]]:
     "The numbers at the top: label, value, of, under, kind."
     right, metrics = right_of(facts), facts.training.get("metrics") or {}
     if not right:
         return []
-    accuracy = interval_text(facts, "accuracy")
-    found = [_tile("Held-out rows named right", count(right[0]), accuracy, of=f"of {count(right[1])}")]
+    share = f"{percent(right[0] / right[1])}; accuracy {interval_text(facts, 'accuracy')}" if right[1] else ""
+    found = [_tile("Held-out rows named right", count(right[0]), share, of=f"of {count(right[1])}")]
     metric = at(facts.training, "gate", "metric") or facts.models.get("metric") or "balanced_accuracy"
     if metric != "accuracy" and at(metrics, metric, "value") is not None:
         found.append(_tile(metric_title(metric), score(metrics[metric]["value"], metric), interval_text(facts, metric)))
@@ -327,10 +327,10 @@ def violation_rows(violations: list[dict[str, Any]], most: int = 50) -> dict[str
         "more": max(0, len(violations) - most),
     }
 
-# %% ../nbs/63_document.ipynb #4a9fcca2
+# %% ../nbs/63_document.ipynb #a40ca1d8
 def column_rows(facts: Facts, most: int = 200) -> dict[str, Any]:
     "The columns of the contract with what the profile says of each."
-    profile = {p.get("name"): p for p in records(facts.profile)}
+    profile = {p.get("name"): p for p in records(facts.profile.get("columns"))}
     columns = records(facts.contract.get("columns"))
     rows = []
     for column in columns[:most]:
@@ -447,11 +447,12 @@ def sure_view(facts: Facts) -> dict[str, Any]:
     few = is_number(rows) and rows < 200
     return {"few": f"With {count(rows)} held-out rows this can only be seen roughly." if few else ""}
 
-# %% ../nbs/63_document.ipynb #72b94e10
+# %% ../nbs/63_document.ipynb #7b5e004c
 def made_view(facts: Facts) -> dict[str, Any]:
     "For the section 'How the run was made'."
     hashes = sorted(all_hashes(facts.run).items())
-    return {"about": about_rows(facts), "parameters": parameter_rows(facts.run), "hashes": hashes}
+    errors = any(stage.get("error") for stage in records(facts.run.get("stages")))
+    return {"about": about_rows(facts), "parameters": parameter_rows(facts.run), "hashes": hashes, "errors": errors}
 
 
 def about_rows(facts: Facts) -> list[tuple[str, Any]]:

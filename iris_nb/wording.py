@@ -18,7 +18,7 @@ from jinja2 import ChainableUndefined
 __all__ = ['DASH', 'UNSAFE', 'METRIC_WORDS', 'is_number', 'percent', 'score', 'count', 'duration', 'label', 'sentence', 'literal',
            'command', 'count_of', 'pairs', 'metric_title', 'metric_help', 'at', 'records']
 
-# %% ../nbs/61_wording.ipynb #52f2e8fd
+# %% ../nbs/61_wording.ipynb #0ae1195d
 DASH = "–"
 
 
@@ -36,12 +36,10 @@ def percent(
 
 def score(
     value: Any,  # a score
-    metric: str = "",  # its name
+    metric: str = "",  # its name, for one that would need other digits
 ) -> str:  # `0.967`, with a true minus sign
-    "A score with three decimals; a percentage for accuracy."
-    if not is_number(value):
-        return DASH
-    return percent(value) if metric == "accuracy" else f"{value:.3f}".replace("-", "−")
+    "A score with three decimals."
+    return f"{value:.3f}".replace("-", "−") if is_number(value) else DASH
 
 
 def count(

@@ -4,7 +4,7 @@ addEventListener("DOMContentLoaded", function () {
     var spec = JSON.parse(document.getElementById("spec-" + box.dataset.figure).textContent);
     box.parentNode.classList.add("is-live");
     Plotly.newPlot(box, spec.data, spec.layout, {
-      responsive: true, displaylogo: false,
+      responsive: true, displaylogo: false, typesetMath: false,
       modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"]
     });
   });
