@@ -33,7 +33,7 @@ from iris_nb.metrics import (
 __all__ = ['Answers', 'proba_frame', 'answer_table', 'per_class', 'Calibration', 'calibrate', 'resample_counts', 'resample_rows',
            'Score', 'interval', 'error_bound', 'caution', 'Gate', 'judge', 'Evaluation', 'evaluate']
 
-# %% ../nbs/41_evaluation.ipynb #f9e1bf24
+# %% ../nbs/41_evaluation.ipynb #226e87ee
 @dataclass(frozen=True)
 class Answers:
     "What a model says about rows whose class is known."
@@ -50,6 +50,7 @@ class Answers:
             )
         if not np.allclose(self.proba.sum(axis=1), 1, atol=1e-6):
             raise RowsError("the probabilities of a row do not sum to one, or are not numbers")
+        class_codes(self.actual, self.classes)
 
     @cached_property
     def codes(self) -> Ints:
