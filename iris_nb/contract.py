@@ -188,7 +188,7 @@ class Contract(_Promises):
         "The same promises as a pandera schema."
         return pandera_schema(self)
 
-# %% ../nbs/12_contract.ipynb #445744d0
+# %% ../nbs/12_contract.ipynb #34e02980
 def _own_kind(label: str, kind: str) -> Any:
     if kind == "boolean":
         return label == "true"
@@ -199,7 +199,9 @@ def _own_kind(label: str, kind: str) -> Any:
 
 def _first(bad: np.ndarray, series: pd.Series, must: str) -> str:
     at = int(np.flatnonzero(bad)[0])
-    return f"'{series.name}' must hold {must}, but row {at + 1} holds {series.iloc[at]!r}"
+    value = series.iloc[at]
+    value = value.item() if isinstance(value, np.generic) else value
+    return f"'{series.name}' must hold {must}, but row {at + 1} holds {value!r}"
 
 
 def _is_number(value: Any) -> bool:
