@@ -67,7 +67,7 @@ class Answers:
         "The confusion matrix: actual class down, predicted class across."
         return confusion(self.codes, self.proba.argmax(axis=1), len(self.classes))
 
-# %% ../nbs/41_evaluation.ipynb #3984d330
+# %% ../nbs/41_evaluation.ipynb #5fd14a9f
 def proba_frame(
     proba: Floats,  # a probability for each class (rows, classes)
     classes: Sequence[str],  # the classes, in the order of the columns
@@ -83,6 +83,7 @@ def answer_table(
 ) -> pd.DataFrame:  # columns row, actual, predicted, then `p:CLASS` for each class
     "Answers as a table for a file."
     head = pd.DataFrame({"row": rows, "actual": answers.actual, "predicted": answers.predicted})
+    head = head.astype({"actual": "str", "predicted": "str"})
     return pd.concat([head, proba_frame(answers.proba, answers.classes, head.index)], axis=1)
 
 # %% ../nbs/41_evaluation.ipynb #04a5f1d1

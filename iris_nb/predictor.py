@@ -48,7 +48,7 @@ def as_frame(
             )
     return pd.DataFrame({name: [row[name] for row in rows] for name in columns})
 
-# %% ../nbs/51_predictor.ipynb #964511b4
+# %% ../nbs/51_predictor.ipynb #642b6454
 class Predictor:
     "A saved model that answers rows."
 
@@ -109,8 +109,16 @@ class Predictor:
         "Probabilities of rows that are a DataFrame."
         try:
             features = self.contract.conform(frame)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise RowsError(f"a value of the rows cannot be read: {error}") from error
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise RowsError(f"a value of the rows cannot be read: {_first_line(error)}") from error
         if not len(features):
             return np.empty((0, len(self.classes)))
-        return probabilities(self._model.pipeline, features, self.classes)
+        try:
+            return probabilities(self._model.pipeline, features, self.classes)
+        except ValueError as error:
+            raise RowsError(f"the model cannot answer these rows: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    "What an error of a library says first."
+    return (str(error).splitlines() or [type(error).__name__])[0]
