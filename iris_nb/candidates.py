@@ -180,7 +180,7 @@ class SupportVectors(Candidate):
             "Draws a smooth border with the widest margin (C = 1); a logistic curve turns distances into probabilities."
         )
 
-# %% ../nbs/31_candidates.ipynb #fffe6349
+# %% ../nbs/31_candidates.ipynb #96fb4252
 class Forest(Candidate):
     "A random forest of a hundred trees."
 
@@ -202,7 +202,7 @@ class Forest(Candidate):
 class Boosting(Candidate):
     "Gradient boosting on histograms."
 
-    name, title, complexity, row_limit = "boosting", "Histogram gradient boosting", 60, 500_000
+    name, title, complexity, row_limit = "boosting", "Histogram gradient boosting", 60, 300_000
 
     def build(self, seed: int) -> Any:
         return HistGradientBoostingClassifier(max_iter=80, early_stopping=False, random_state=seed)

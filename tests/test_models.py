@@ -1,0 +1,424 @@
+"""Candidates, metrics, comparison and choice: every candidate is held to the same promises."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections import Counter
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn.metrics as theirs
+import skops.io
+from conftest import ROOT, read
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.datasets import load_breast_cancer, load_iris, load_wine
+from sklearn.preprocessing import StandardScaler
+
+from iris_nb.candidates import (
+    CANDIDATES,
+    MODEL_TYPES,
+    Candidate,
+    RareSafeFolds,
+    candidate_named,
+    candidates_named,
+    fit_candidate,
+    probabilities,
+    row_weights,
+    rows_to_fit,
+    stratified_sample,
+)
+from iris_nb.comparison import Question, compare, corrected_interval, deal_folds, fold_count
+from iris_nb.errors import ParameterError, StageError
+from iris_nb.folders import open_run
+from iris_nb.metrics import METRICS, score_all
+from iris_nb.models import class_weight_of, leaderboard_table, load_models, plot_leaderboard, save_models
+from iris_nb.parameters import read_parameters
+
+SCALED = StandardScaler().set_output(transform="pandas")
+EVERY = pytest.mark.parametrize("candidate", CANDIDATES, ids=lambda candidate: candidate.name)
+
+
+def table(load: Any) -> tuple[pd.DataFrame, pd.Series, tuple[str, ...]]:
+    "A bundled table: features, labels as text, classes."
+    bunch = load(as_frame=True)
+    labels = pd.Series(np.asarray(bunch.target_names)[bunch.target].astype(object))
+    return bunch.data, labels, tuple(sorted(set(labels)))
+
+
+IRIS = table(load_iris)
+
+
+def ask(classes: tuple[str, ...] = IRIS[2], **terms: Any) -> Question:
+    "The usual terms, with some changed."
+    usual = {
+        "classes": classes,
+        "positive": "",
+        "metric": "balanced_accuracy",
+        "folds": 0,
+        "repeats": 1,
+        "seed": 0,
+        "class_weight": "none",
+        "compare_rows": 0,
+    }
+    return Question(**(usual | terms))
+
+
+# --- every candidate -------------------------------------------------------------------------------------------------
+
+
+@EVERY
+@pytest.mark.parametrize("class_weight", ["none", "balanced", {"setosa": 3.0}], ids=["none", "balanced", "mapping"])
+def test_same_seed_gives_the_same_bits(candidate: Candidate, class_weight: Any) -> None:
+    X, y, classes = IRIS
+    first, second = (
+        probabilities(fit_candidate(candidate, SCALED, X, y, 3, class_weight), X, classes) for _ in range(2)
+    )
+    assert first.tobytes() == second.tobytes()
+    assert np.allclose(first.sum(1), 1) and (first >= 0).all()
+
+
+@EVERY
+def test_converges_without_a_warning_on_the_bundled_tables(candidate: Candidate) -> None:
+    for load in (load_iris, load_wine, load_breast_cancer):
+        X, y, classes = table(load)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            model = fit_candidate(candidate, SCALED, X, y, 0, "none")
+            right = np.array(classes)[probabilities(model, X, classes).argmax(1)] == y
+        assert not candidate.remarks(model["model"])
+        assert right.mean() > 0.9 or not candidate.eligible
+
+
+@EVERY
+@pytest.mark.parametrize("shape", ["tiny class", "two rows each", "constant column", "collinear", "wide"])
+def test_survives_awkward_tables(candidate: Candidate, shape: str) -> None:
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(40, 3)), columns=list("abc"))
+    y = pd.Series(np.where(X["a"] > 0, "yes", "no").astype(object))
+    if shape == "tiny class":
+        y[0] = "rare"
+    elif shape == "two rows each":
+        X, y = X.iloc[:4], pd.Series(["no", "no", "yes", "yes"])
+    elif shape == "constant column":
+        X = X.assign(constant=1.0)
+    elif shape == "collinear":
+        X = X.assign(sum=X["a"] + X["b"], again=X["a"])
+    else:
+        X = pd.DataFrame(rng.normal(size=(40, 80))).rename(columns=str)
+    classes = tuple(sorted(set(y)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for class_weight in ("none", "balanced"):
+            proba = probabilities(fit_candidate(candidate, SCALED, X, y, 0, class_weight), X, classes)
+    assert np.isfinite(proba).all() and np.allclose(proba.sum(1), 1)
+
+
+@EVERY
+def test_can_be_stored_without_pickle(candidate: Candidate) -> None:
+    X, y, classes = IRIS
+    model = fit_candidate(candidate, SCALED, X, y, 0, "balanced")
+    stored = skops.io.dumps(model)
+    unknown = skops.io.get_untrusted_types(data=stored)
+    ours = {name for name in unknown if name.startswith("iris_nb.")}
+    assert ours <= set(MODEL_TYPES)
+    assert all(name.startswith(("iris_nb.", "numpy.", "sklearn.")) for name in unknown)
+    again = skops.io.loads(stored, trusted=unknown)
+    assert (probabilities(again, X, classes) == probabilities(model, X, classes)).all()
+
+
+@EVERY
+def test_weight_moves_answers_towards_a_class_or_is_said_not_to(candidate: Candidate) -> None:
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"a": np.r_[rng.normal(0, 1, 160), rng.normal(1, 1, 40)]})
+    y = pd.Series(["common"] * 160 + ["rare"] * 40)
+    plain, heavy = (
+        probabilities(fit_candidate(candidate, SCALED, X, y, 0, weight), X, ("common", "rare"))[:, 1].mean()
+        for weight in ("none", {"rare": 8.0})
+    )
+    assert heavy > plain + 0.05 if candidate.takes_weights else heavy == plain
+
+
+def test_candidates_are_named_and_ordered() -> None:
+    assert len({candidate.name for candidate in CANDIDATES}) == len(CANDIDATES)
+    assert all(a.complexity < b.complexity for a, b in pairwise(CANDIDATES))
+    assert [candidate.name for candidate in CANDIDATES if not candidate.eligible] == ["majority"]
+
+
+def test_parameters_cell_allows_what_the_registries_hold() -> None:
+    cells = read(ROOT / "nbs" / "30_models.ipynb")["cells"]
+    source = next(cell["source"] for cell in cells if "parameters" in cell["metadata"].get("tags", []))
+    allowed = {parameter.name: parameter.allowed.split("|") for parameter in read_parameters(source)}
+    assert allowed["candidates"] == [candidate.name for candidate in CANDIDATES]
+    assert allowed["metric"] == list(METRICS)
+
+
+def test_unknown_candidates_are_refused_with_the_nearest() -> None:
+    with pytest.raises(ParameterError, match="did you mean 'logistic'"):
+        candidates_named(["logistik"])
+    with pytest.raises(ParameterError, match="name at least one other"):
+        candidates_named(["majority"])
+
+
+# --- sampling and folds ----------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 400), min_size=1, max_size=8), st.integers(1, 1500), st.integers(0, 2**32 - 1))
+def test_a_subsample_has_its_size_and_every_class(counts: list[int], size: int, seed: int) -> None:
+    y = np.repeat([f"c{i}" for i in range(len(counts))], counts)
+    drawn = stratified_sample(y, size, seed)
+    assert len(drawn) == len(set(drawn.tolist())) and (np.diff(drawn) > 0).all()
+    assert len(drawn) == min(size, len(y)) or size < len(counts)
+    assert len(set(y[drawn])) == len(counts)
+
+
+def test_a_large_class_stays_in_proportion() -> None:
+    y = np.repeat(["a", "b", "c"], [70_000, 29_990, 10])
+    drawn = Counter(y[stratified_sample(y, 1000, 0)].tolist())
+    assert drawn["c"] == 10 and abs(drawn["a"] - 700) <= 10 and abs(drawn["b"] - 300) <= 10
+
+
+def test_row_limits_are_kept() -> None:
+    y = pd.Series(np.repeat(["a", "b"], 6_000))
+    rows = rows_to_fit(candidate_named("svm"), y, 0)
+    assert rows is not None and len(rows) == 5_000 and rows_to_fit(candidate_named("lda"), y, 0) is None
+
+
+def test_rare_classes_are_in_every_training_part() -> None:
+    y = np.array(["rare", *["a"] * 6, *["b"] * 6, "two", "two"])
+    tested = []
+    for train, test in RareSafeFolds(3, 0).split(y, y):
+        assert set(y[train]) == set(y)
+        tested += test.tolist()
+    assert sorted(tested) == list(range(len(y)))
+
+
+def test_folds_are_shared_stratified_and_grouped() -> None:
+    y = pd.Series(np.repeat(["a", "b", "c"], [40, 30, 20]))
+    groups = np.arange(90)
+    groups[1], groups[45], groups[89] = 0, 44, 88
+    for repeat in deal_folds(y, groups, 5, 3, 7):
+        assert repeat[0] == repeat[1] and repeat[44] == repeat[45] and repeat[88] == repeat[89]
+        assert all(
+            abs(c - n / 5) <= 2
+            for n, label in ((40, "a"), (30, "b"), (20, "c"))
+            for c in np.bincount(repeat[y == label])
+        )
+    plain = deal_folds(y, None, 5, 3, 7)
+    assert (plain == deal_folds(y, None, 5, 3, 7)).all() and (plain[0] != plain[1]).any()
+    assert (plain[1] != deal_folds(y, None, 5, 1, 8)[0]).any()
+
+
+def test_fold_counts_follow_the_smallest_class() -> None:
+    y = pd.Series(["a"] * 9 + ["b"] * 3)
+    assert fold_count(y, None, 0) == 3 and fold_count(y, None, 2) == 2
+    with pytest.raises(ParameterError, match="'b' has 3 training rows; the largest possible is 3"):
+        fold_count(y, None, 4)
+    with pytest.raises(ParameterError, match="largest possible is 2"):
+        fold_count(y, np.r_[np.arange(9), 10, 10, 11], 3)
+    assert fold_count(pd.Series(["a", "a", "b"]), None, 0) == 2
+    with pytest.raises(StageError, match="one training row only"):
+        fold_count(pd.Series(["a", "b"]), None, 0)
+
+
+# --- metrics ---------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2, 6), st.integers(1, 60), st.integers(0, 10_000))
+def test_scores_agree_with_scikit_learn(k: int, rows: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    y, proba = rng.integers(0, k, rows), rng.dirichlet(np.full(k, 0.5), rows).round(2) + 1e-9
+    proba /= proba.sum(1, keepdims=True)
+    names = [f"c{i}" for i in range(k)]
+    ours, called = score_all([names[i] for i in y], proba, names, names[0]), proba.argmax(1)
+    recalls = theirs.recall_score(y, called, labels=np.unique(y), average=None, zero_division=0)
+    expected = {
+        "accuracy": theirs.accuracy_score(y, called),
+        "balanced_accuracy": recalls.mean(),
+        "macro_f1": theirs.f1_score(y, called, average="macro", zero_division=0),
+        "matthews": theirs.matthews_corrcoef(y, called),
+        "log_loss": theirs.log_loss(y, proba, labels=range(k)),
+        "precision": theirs.precision_score(y, called, labels=[0], average="macro", zero_division=0),
+        "recall": theirs.recall_score(y, called, labels=[0], average="macro", zero_division=0),
+    }
+    assert {name: round(ours[name], 9) for name in expected} == {name: round(v, 9) for name, v in expected.items()}
+
+
+def test_roc_area_is_missing_where_there_is_nothing_to_tell_apart() -> None:
+    assert np.isnan(score_all(["a", "a"], np.array([[0.9, 0.1], [0.8, 0.2]]), ["a", "b"], "")["roc_auc"])
+
+
+# --- the comparison --------------------------------------------------------------------------------------------------
+
+
+def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y, _ = IRIS
+    monkeypatch.setenv("IRIS_NB_THREADS", "1")
+    alone = compare(CANDIDATES, SCALED, X, y, None, ask(folds=3))
+    monkeypatch.setenv("IRIS_NB_THREADS", "3")
+    found = compare(CANDIDATES, SCALED, X, y, None, ask(folds=3))
+    assert found.scores.drop(columns=["seconds_fit", "seconds_score"]).equals(
+        alone.scores.drop(columns=["seconds_fit", "seconds_score"])
+    )
+    assert (found.dealt == alone.dealt).all() and found.facts["reason"] == alone.facts["reason"]
+
+
+class Seen(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    "A transformer that writes down the rows it is fitted on."
+
+    fits: list[frozenset[float]] = []  # noqa: RUF012
+
+    def fit(self, X: pd.DataFrame, y: Any = None) -> Seen:
+        Seen.fits.append(frozenset(X["number"]))
+        return self
+
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        return X
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+
+def test_features_are_fitted_inside_each_fold() -> None:
+    X, y, _ = IRIS
+    Seen.fits.clear()
+    found = compare(candidates_named(["lda", "knn"]), Seen(), X.assign(number=np.arange(150.0)), y, None, ask())
+    training = {frozenset(np.flatnonzero(found.dealt[0] != fold).astype(float)) for fold in range(5)}
+    assert set(Seen.fits) == training and len(Seen.fits) == 5
+
+
+class Fixed(Candidate):
+    "A candidate for the rule's sake: discriminant analysis under another name, or one that cannot be fitted."
+
+    def __init__(self, name: str, complexity: int, works: bool = True) -> None:
+        self.name, self.title, self.complexity, self.works = name, name.upper(), complexity, works  # type: ignore[misc]
+
+    def build(self, seed: int) -> Any:
+        if not self.works:
+            raise ValueError("singular\n  matrix")
+        return candidate_named("lda").build(seed)
+
+    def describe(self) -> str:
+        return ""
+
+
+def test_of_equals_the_least_complex_then_the_first_name() -> None:
+    X, y, _ = IRIS
+    found = compare([Fixed("b", 2), Fixed("a", 2), Fixed("c", 1)], SCALED, X, y, None, ask())
+    assert [line["name"] for line in found.facts["leaderboard"]] == ["c", "a", "b"] and found.chosen == "c"
+    assert "A and B score the same; it is the least complex" in found.facts["reason"]
+
+
+def test_a_failing_candidate_is_reported_and_the_others_go_on() -> None:
+    X, y, _ = IRIS
+    found = compare([Fixed("bad", 0, works=False), candidate_named("knn")], SCALED, X, y, None, ask())
+    last = found.facts["leaderboard"][-1]
+    assert (last["status"], last["note"], last["mean"]) == ("failed", "ValueError: singular matrix", None)
+    assert found.chosen == "knn" and set(found.scores["name"]) == {"knn"}
+    assert "failed: ValueError" in leaderboard_table(found.facts)["note"].iloc[-1]
+    plot_leaderboard(found)
+    with pytest.raises(StageError, match=r"no candidate could be fitted.*singular"):
+        compare([Fixed("bad", 0, works=False), candidate_named("majority")], SCALED, X, y, None, ask())
+
+
+def test_the_baseline_is_never_chosen_even_if_nothing_beats_it() -> None:
+    rng = np.random.default_rng(1)
+    X, y = pd.DataFrame(rng.normal(size=(60, 2)), columns=["a", "b"]), pd.Series(["x"] * 50 + ["y"] * 10)
+    found = compare(candidates_named(["boosting"]), SCALED, X, y, None, ask(("x", "y"), metric="accuracy"))
+    assert found.facts["leaderboard"][0]["name"] == "majority" and found.chosen == "boosting"
+    assert "no candidate beats it" in found.facts["reason"]
+
+
+def test_a_loss_ranks_the_smallest_first() -> None:
+    X, y, _ = IRIS
+    found = compare(candidates_named(["lda", "logistic"]), SCALED, X, y, None, ask(metric="log_loss"))
+    means = [line["mean"] for line in found.facts["leaderboard"]]
+    assert means == sorted(means) and found.facts["leaderboard"][-1]["name"] == "majority"
+    assert not found.facts["greater_is_better"] and found.facts["leaderboard"][0]["low"] >= 0
+
+
+def test_a_large_table_is_subsampled_and_it_is_said() -> None:
+    X, y, classes = table(load_breast_cancer)
+    found = compare(candidates_named(["lda"]), SCALED, X, y, None, ask(classes, compare_rows=200))
+    assert found.facts["rows_compared"] == 200 and found.facts["rows_train"] == 569 and found.dealt.shape == (1, 200)
+    assert "200 of 569 training rows" in found.facts["notes"][0]
+
+
+class Small(Fixed):
+    "A candidate that takes 50 rows."
+
+    row_limit = 50
+
+
+def test_a_capped_candidate_says_so() -> None:
+    X, y, _ = IRIS
+    found = compare([Small("small", 1), candidate_named("lda")], SCALED, X, y, None, ask())
+    line = next(line for line in found.facts["leaderboard"] if line["name"] == "small")
+    assert line["status"] == "capped" and line["rows_fitted"] == 50 and "50 of 120 rows" in line["note"]
+
+
+def test_a_class_of_one_row_is_compared_with_a_note() -> None:
+    X, y, _ = IRIS
+    y = y.copy()
+    y[0] = "rare"
+    found = compare(candidates_named([]), SCALED, X, y, None, ask((*IRIS[2], "rare")))
+    assert found.facts["folds"] == 2 and {line["status"] for line in found.facts["leaderboard"]} == {"ok"}
+    assert any("no row of the class 'rare'" in note for note in found.facts["notes"])
+    json.dumps(found.facts, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"metric": "accurcy"},
+        {"metric": "recall"},
+        {"folds": 1},
+        {"folds": -2},
+        {"repeats": 0},
+        {"compare_rows": -1},
+        {"class_weight": "heavy"},
+        {"class_weight": {"rose": 1.0}},
+        {"class_weight": {"setosa": 0}},
+        {"class_weight": {"setosa": float("nan")}},
+        {"class_weight": {"setosa": True}},
+    ],
+    ids=str,
+)
+def test_terms_that_cannot_be_are_refused(terms: dict[str, Any]) -> None:
+    with pytest.raises(ParameterError):
+        ask(**terms)
+
+
+def test_class_weights_from_parameters() -> None:
+    assert class_weight_of("balanced", {}) == "balanced"
+    assert class_weight_of("none", {0: 1, True: 3}) == {"0": 1, "true": 3}
+    assert np.allclose(row_weights("balanced", np.array(["a", "a", "a", "b"])), [2 / 3, 2 / 3, 2 / 3, 2])  # type: ignore[arg-type]
+
+
+def test_interval_needs_two_scores_and_has_no_width_for_equal_ones() -> None:
+    assert np.isnan(corrected_interval([0.9], 0.25)).all()
+    assert corrected_interval([0.9, 0.9, 0.9], 0.5) == pytest.approx((0.9, 0.9))
+
+
+def test_a_scratch_run_makes_what_it_needs_and_files_survive() -> None:
+    from iris_nb.data import load_data
+    from iris_nb.features import load_features
+
+    run = open_run("")
+    data = load_data(run)
+    choice = load_models(run, data)
+    assert choice.candidate.name in ("lda", "knn") and choice.metric.name == "balanced_accuracy"
+    found = compare(
+        candidates_named(["lda"]), load_features(run, data).build(), data.train, data.train_labels, None, ask()
+    )
+    save_models(run, data, found)
+    folds, scores = (pd.read_parquet(run.input("models", f"{name}.parquet")) for name in ("folds", "scores"))
+    assert folds["row"].tolist() == list(data.train_rows) and set(folds["fold"]) == set(range(5))
+    assert len(scores) == 10 and load_models(run, data).facts == found.facts
