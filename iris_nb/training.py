@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['Trained', 'train_model', 'score_table', 'class_table', 'gate_text', 'plot_confusion', 'plot_reliability',
-           'save_training', 'model_info', 'plain_params', 'Training', 'load_training']
+           'save_training', 'Training', 'load_training']
 
 # %% ../nbs/40_training.ipynb #1b46ea57
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def plot_reliability(
     plt.close(figure)
     return figure
 
-# %% ../nbs/40_training.ipynb #28223c2e
+# %% ../nbs/40_training.ipynb #7279243f
 def save_training(
     run: RunFolder,  # the run
     data: StudyData,  # its data
@@ -164,7 +164,7 @@ def save_training(
 ) -> Path:  # training/training.json
     "Write the model, its answers and their evaluation."
     folder = run.stage("training")
-    info = model_info(data, choice, trained, seed)
+    info = _model_info(data, choice, trained, seed)
     sha256 = save_model(folder / "model", trained.pipeline, info, data.contract)
     with whole_file(folder / "predictions.parquet") as path:
         answer_table(data.test_rows, trained.answers).to_parquet(path, index=False)
@@ -173,8 +173,8 @@ def save_training(
     rows = {"rows_fitted": trained.rows_fitted, "rows_tested": len(data.test_rows)}
     return write_json(folder / "training.json", head | facts | rows | {"model_sha256": sha256})
 
-# %% ../nbs/40_training.ipynb #733defce
-def model_info(data: StudyData, choice: Choice, trained: Trained, seed: int) -> dict[str, Any]:
+# %% ../nbs/40_training.ipynb #22c7f19b
+def _model_info(data: StudyData, choice: Choice, trained: Trained, seed: int) -> dict[str, Any]:
     "What a model file says about itself."
     return {
         "candidate": trained.candidate.name,
@@ -188,11 +188,11 @@ def model_info(data: StudyData, choice: Choice, trained: Trained, seed: int) -> 
         "seed": seed,
         "rows_fitted": trained.rows_fitted,
         "features": [str(name) for name in trained.pipeline["features"].get_feature_names_out()],
-        "params": plain_params(trained.pipeline["model"]),
+        "params": _plain_params(trained.pipeline["model"]),
     }
 
 
-def plain_params(model: Any) -> dict[str, Any]:
+def _plain_params(model: Any) -> dict[str, Any]:
     "The settings of a classifier that are plain values."
     params = {name: value for name, value in sorted(model.get_params().items()) if _is_plain(value)}
     lists = {name: np.asarray(value).tolist() for name, value in params.items()}
