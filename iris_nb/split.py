@@ -13,7 +13,7 @@ import pandas as pd
 # %% auto #0
 __all__ = ['held_out_counts', 'equal_rows', 'Split', 'split_rows']
 
-# %% ../nbs/13_split.ipynb #853d6367
+# %% ../nbs/13_split.ipynb #e4dce14d
 def held_out_counts(
     counts: np.ndarray,  # rows of each class
     test_size: float,  # share of the rows to hold out, between 0 and 1
@@ -23,7 +23,7 @@ def held_out_counts(
     wish = counts * test_size
     most = np.maximum(counts - 1, 0)
     held = np.clip(np.floor(wish).astype(np.int64), np.minimum(1, most), most)
-    while (rest := round(float(wish.sum())) - int(held.sum())) > 0 and (held < most).any():
+    while (rest := round(int(counts.sum()) * test_size) - int(held.sum())) > 0 and (held < most).any():
         fraction = np.where(held < most, wish - held, -np.inf)
         room = np.argsort(-fraction, kind="stable")[: min(rest, int((held < most).sum()))]
         held[room] += 1

@@ -299,7 +299,7 @@ def _to_booleans(cells: pa.ChunkedArray) -> pa.ChunkedArray | None:
         return None
     return pc.equal(pc.utf8_lower(cells), "true")
 
-# %% ../nbs/11_tables.ipynb #d81bd381
+# %% ../nbs/11_tables.ipynb #da955687
 _MARKED = {
     mark: rf"^[+-]?([0-9]+|[0-9]{{1,3}}([{other}][0-9]{{3}})+)?([{mark}][0-9]*)?([eE][+-]?[0-9]+)?$|^[+-]?(?i:inf(inity)?)$"
     for mark, other in ((".", ","), (",", "."))
@@ -325,12 +325,12 @@ def _decide_mark(columns: dict[str, pa.ChunkedArray], name: str) -> str:
     if point and comma:
         raise TableError(
             f"{name} has numbers with a decimal point in '{point[0]}' and with a decimal comma in '{comma[0]}'; "
-            "say which mark is meant with --decimal"
+            "say which mark is meant, as in -p decimal=, or -p decimal=."
         )
     if unsure and not point and not comma:
         example = columns[unsure[0]].drop_null()[0].as_py()
         raise TableError(
-            f"in {name}, '{example}' in '{unsure[0]}' may mean two numbers; say which with --decimal , or --decimal ."
+            f"in {name}, '{example}' in '{unsure[0]}' may mean two numbers; say which, as in -p decimal=, or -p decimal=."
         )
     return "," if comma else "."
 

@@ -184,8 +184,8 @@ BAD = {
     "open quote in the header": (b'a,"b\n1,2\n', "never closed"),
     "broken gzip": (gzip.compress(b"a,b\n1,2\n" * 100)[:-20], "damaged gzip"),
     "excel": (b"PK\x03\x04....", "Excel"),
-    "ambiguous": (b"a;b\n1,234;x\n", "--decimal"),
-    "both marks": (b"a;b\n1,5;2.25\n", "--decimal"),
+    "ambiguous": (b"a;b\n1,234;x\n", "-p decimal="),
+    "both marks": (b"a;b\n1,5;2.25\n", "-p decimal="),
 }
 
 
