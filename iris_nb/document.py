@@ -45,10 +45,10 @@ __all__ = ['FACTS', 'SECTIONS', 'FILTERS', 'Facts', 'read_facts', 'all_hashes', 
            'confidence', 'banner', 'tiles', 'wrong_pairs', 'Section', 'asked_view', 'parameter_rows', 'histogram_bars',
            'data_view', 'class_rows', 'violation_rows', 'column_rows', 'histogram_counts', 'spans', 'models_view',
            'chosen_view', 'gate_text', 'errors_view', 'sure_view', 'made_view', 'about_rows', 'files_view',
-           'load_figures', 'plotly_script', 'environment', 'read_template', 'page_policy', 'render_section',
+           'load_figures', 'plotly_script', 'environment', 'read_template', 'trusted', 'page_policy', 'render_section',
            'present_sections', 'report_html', 'eyebrow', 'render_report']
 
-# %% ../nbs/63_document.ipynb #15acb6be
+# %% ../nbs/63_document.ipynb #1f70ae3f
 FACTS = {
     "run": "run.json",
     "data": "data/data.json",
@@ -71,6 +71,7 @@ class Facts:
     path: Path  # the folder of the run
     found: dict[str, Any] = field(default_factory=dict)  # name in FACTS → content; only what could be read
     unreadable: list[str] = field(default_factory=list)  # files that are there and are not JSON
+    pictures: dict[str, dict[str, Any]] = field(default_factory=dict)  # figures by name, with their content
 
     def __getattr__(self, name: str) -> Any:
         if name in FACTS:
@@ -87,9 +88,18 @@ class Facts:
         "Whether rows of the user's table may be shown; no unless the data stage says yes."
         return self.data.get("show_rows") is True
 
+    def figure(self, name: str) -> dict[str, Any] | None:
+        "A figure by its name; None if it was not drawn."
+        return self.pictures.get(name)
+
     def has(self, file: str) -> bool:
         "Whether a file is in the folder."
         return (self.path / file).is_file()
+
+    @property
+    def pages(self) -> list[str]:
+        "The stages that have a page."
+        return [stage for stage in STAGES if self.has(f"{stage}.html")]
 
     def hash_of(self, file: str) -> str:
         "The recorded SHA-256 of a file, or an empty string."
@@ -179,7 +189,7 @@ def confidence(facts: Facts) -> str:
     given = facts.training.get("confidence") or at(facts.run, "parameters", "training", "confidence")
     return percent(given if is_number(given) else 0.95)
 
-# %% ../nbs/63_document.ipynb #b1f96a72
+# %% ../nbs/63_document.ipynb #209f8f15
 def banner(
     facts: Facts,  # of a run
 ) -> dict[str, Any] | None:  # kind, title, text, missing; None if all went well
@@ -191,14 +201,15 @@ def banner(
         title = f"This run {'failed' if run['status'] == 'failed' else 'was stopped'}"
         title += f" in the stage {bad['name']}" if bad.get("name") else ""
         reason = bad.get("error") or run.get("error") or "no reason was recorded"
-        text = f"{sentence(reason)} What was finished before is shown below."
+        shown = " What was finished before is shown below." if any(s.get("status") == "done" for s in stages) else ""
+        text = sentence(reason) + shown
         return {"kind": "bad", "title": title, "text": text, "missing": missing}
     if at(facts.training, "gate", "passed") is False:
         reasons = " ".join(sentence(r) for r in at(facts.training, "gate", "reasons") or [])
         return {"kind": "warn", "title": "The model did not pass its gate", "text": reasons, "missing": []}
     return None
 
-# %% ../nbs/63_document.ipynb #ae43cde4
+# %% ../nbs/63_document.ipynb #c566d78d
 def tiles(facts: Facts) -> list[dict[str, str]]:
     "The numbers at the top: label, value, of, under, kind."
     right, metrics = right_of(facts), facts.training.get("metrics") or {}
@@ -223,12 +234,15 @@ def _tile(name: str, value: str, under: str, of: str = "", kind: str = "") -> di
 
 def _gate_tile(gate: dict[str, Any], metric: str) -> dict[str, str]:
     passed = gate.get("passed")
-    word = (
-        {True: "✓ passed", False: "✕ not passed"}.get(passed, "not tried") if isinstance(passed, bool) else "not tried"
-    )
+    word = ("✓ passed" if passed else "✕ not passed") if isinstance(passed, bool) else "not tried"
     low = gate.get("low")
     under = f"better than the baseline by at least {score(low)} (lower bound)" if passed and is_number(low) else ""
-    return _tile("Gate", word, under or "it must beat the baseline", kind={True: "good", False: "bad"}.get(passed, ""))
+    return _tile(
+        "Gate",
+        word,
+        under or "it must beat the baseline",
+        kind=("good" if passed else "bad") if isinstance(passed, bool) else "",
+    )
 
 # %% ../nbs/63_document.ipynb #77f33f4f
 def wrong_pairs(
@@ -327,7 +341,7 @@ def violation_rows(violations: list[dict[str, Any]], most: int = 50) -> dict[str
         "more": max(0, len(violations) - most),
     }
 
-# %% ../nbs/63_document.ipynb #a40ca1d8
+# %% ../nbs/63_document.ipynb #764360df
 def column_rows(facts: Facts, most: int = 200) -> dict[str, Any]:
     "The columns of the contract with what the profile says of each."
     profile = {p.get("name"): p for p in records(facts.profile.get("columns"))}
@@ -358,10 +372,15 @@ def _range(column: dict[str, Any], seen: dict[str, Any]) -> str:
         seen.get(k) if seen.get(k) is not None else column.get(v) for k, v in (("min", "minimum"), ("max", "maximum"))
     ]
     if None in ends:
-        return ""
-    return " to ".join(f"{end:.4g}".replace("-", "−") if is_number(end) else label(end, 24) for end in ends)
+        return "false, true" if column.get("kind") == "boolean" else ""
+    return " to ".join(_end(end) for end in ends)
 
-# %% ../nbs/63_document.ipynb #4c359b47
+
+def _end(value: Any) -> str:
+    "One end of a range; midnight is left away from a date."
+    return f"{value:.4g}".replace("-", "−") if is_number(value) else label(str(value).removesuffix("T00:00:00"), 24)
+
+# %% ../nbs/63_document.ipynb #07da31e4
 def spans(
     leaderboard: list[dict[str, Any]],  # with mean, low and high
     left: float = 6,  # of the drawing, where the lowest value lies
@@ -378,8 +397,10 @@ def spans(
     found: list[dict[str, float] | None] = []
     for c in leaderboard:
         mean = c.get("mean")
-        either = {k: c[k] if is_number(c.get(k)) else mean for k in ("low", "mean", "high")}
-        found.append({k: place(v) for k, v in either.items()} if is_number(mean) else None)
+        if not is_number(mean):
+            found.append(None)
+            continue
+        found.append({k: place(c[k] if is_number(c.get(k)) else c["mean"]) for k in ("low", "mean", "high")})
     return found, (low, high)
 
 # %% ../nbs/63_document.ipynb #88950603
@@ -583,7 +604,7 @@ def plotly_script() -> Path | None:
             return path
     return None
 
-# %% ../nbs/63_document.ipynb #b1a3b6f0
+# %% ../nbs/63_document.ipynb #75ab66d9
 FILTERS = (
     "percent",
     "score",
@@ -596,6 +617,7 @@ FILTERS = (
     "pairs",
     "metric_title",
     "metric_help",
+    "sentence",
 )
 
 
@@ -620,6 +642,13 @@ def read_template(
     return files("iris_nb").joinpath("templates", name).read_text(encoding="utf-8")
 
 
+def trusted(
+    html: str,  # made by our own templates, so escaped already
+) -> Markup:  # the same, not escaped again
+    "Text that a template takes as it is."
+    return Markup(html)  # noqa: S704
+
+
 def page_policy(
     *scripts: str,  # the scripts inside the page, exactly as they stand there
 ) -> str:  # the content of the page's policy
@@ -631,7 +660,7 @@ def page_policy(
         "img-src 'self' data: blob:; connect-src 'none'; base-uri 'none'; form-action 'none'"
     )
 
-# %% ../nbs/63_document.ipynb #cbb464a2
+# %% ../nbs/63_document.ipynb #527ffff9
 def render_section(
     section: Section,  # which
     facts: Facts,  # of a run
@@ -639,7 +668,7 @@ def render_section(
     "One section of the report; a word instead if its facts cannot be shown."
     try:
         template = environment().get_template(f"report/{section.key}.html")
-        return Markup(template.render(facts=facts, stages=STAGES, **section.prepare(facts)))
+        return trusted(template.render(facts=facts, stages=STAGES, **section.prepare(facts)))
     except Exception as error:  # whatever a damaged file leads to
         word = "This part cannot be shown, because a file of the run is not as expected"
         return Markup('<div class="note bad"><p>{} ({}: {}).</p></div>').format(
@@ -654,14 +683,12 @@ def present_sections(
     shown = [s for s in SECTIONS if not s.needs or s.needs in facts.found]
     return [{"key": s.key, "title": s.title, "body": render_section(s, facts)} for s in shown]
 
-# %% ../nbs/63_document.ipynb #eb99bb7e
+# %% ../nbs/63_document.ipynb #bad2ba52
 def report_html(
     facts: Facts,  # of a run
 ) -> str:  # the page
     "The report as HTML."
-    pictures = load_figures(facts)
-    facts.figure = pictures.get  # type: ignore[attr-defined]
-    facts.figure_notes = facts.figures.get("notes") or []  # type: ignore[attr-defined]
+    facts.pictures = load_figures(facts)
     script = read_template("report.js")
     short = Section("short", "In short", "", lambda f: {"banner": banner(f), "lead": lead(f), "tiles": tiles(f)})
     return (
@@ -675,10 +702,10 @@ def report_html(
             short=render_section(short, facts),
             sections=present_sections(facts),
             stages=STAGES,
-            style=Markup(read_template("style.css")),
-            script=Markup(script),
+            style=trusted(read_template("style.css")),
+            script=trusted(script),
             policy=page_policy(script),
-            live=facts.has("plotly.min.js") and any(p["interactive"] for p in pictures.values()),
+            live=facts.has("plotly.min.js") and any(p["interactive"] for p in facts.pictures.values()),
         )
     )
 

@@ -32,7 +32,7 @@ def load_material(
     models, scores = run.input("models", "models.json"), run.input("models", "scores.parquet")
     return Material(study, read_json(models), pd.read_parquet(scores), training.facts, training.predictions)
 
-# %% ../nbs/60_report.ipynb #9b02916b
+# %% ../nbs/60_report.ipynb #2d737e1f
 @dataclass(frozen=True)
 class Mistakes:
     "The held-out rows that were named wrong."
@@ -53,10 +53,10 @@ def _flat(row: dict[str, Any], columns: list[str]) -> dict[str, Any]:
     "One mistake as a line of a table."
     known = {"row": row["row"], "it is": label(row["actual"]), "it was called": label(row["predicted"])}
     if "confidence" in row:
-        known |= {"sure by": percent(row["confidence"]), "left for the truth": percent(row["truth"])}
+        known |= {"probability of its answer": percent(row["confidence"]), "of the truth": percent(row["truth"])}
     return known | dict(zip([label(c) for c in columns], row.get("values", []), strict=False))
 
-# %% ../nbs/60_report.ipynb #4e8854a8
+# %% ../nbs/60_report.ipynb #aca7af03
 def list_mistakes(
     truth: pd.DataFrame,  # held-out rows: row, actual, predicted, p (of the true class), sure (of the answer)
     values: pd.DataFrame,  # the columns to list, indexed by row number
@@ -68,11 +68,11 @@ def list_mistakes(
     wrong = truth[truth["actual"] != truth["predicted"]]
     order = wrong.sort_values(["sure", "row"], ascending=[False, True]) if show_rows else wrong.sort_values("row")
     rows = []
-    for mistake in order.head(most).itertuples(index=False):
-        known = {"row": int(mistake.row), "actual": mistake.actual, "predicted": mistake.predicted}
+    for mistake in order.head(most).to_dict("records"):
+        known: dict[str, Any] = {key: mistake[key] for key in ("row", "actual", "predicted")}
         if show_rows:
-            known |= {"confidence": float(mistake.sure), "truth": float(mistake.p)}
-            known["values"] = [value_text(values.at[mistake.row, c]) for c in values.columns]
+            known |= {"confidence": float(mistake["sure"]), "truth": float(mistake["p"])}
+            known["values"] = [value_text(value) for value in values.loc[mistake["row"]].tolist()]
         rows.append(known)
     return Mistakes(len(wrong), [str(c) for c in values.columns] if show_rows else [], left if show_rows else 0, rows)
 
