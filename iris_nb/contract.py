@@ -523,7 +523,7 @@ def infer_contract(
         raise TableError(f"no column is left to predict '{target}' from ({reasons or 'there is no other column'})")
     return contract
 
-# %% ../nbs/12_contract.ipynb #1c2bdbee
+# %% ../nbs/12_contract.ipynb #8450fb5b
 def contract_table(
     contract: Contract,  # any contract
 ) -> pd.DataFrame:  # one row a column, all cells text
@@ -541,15 +541,20 @@ def contract_table(
     )
 
 
+def _limit_text(limit: float | int | str | None) -> str:
+    if limit is None:
+        return ""
+    return f"{limit:.6g}" if isinstance(limit, float) else str(limit).removesuffix("T00:00:00")
+
+
 def _allowed(column: Column) -> str:
     if column.categories is not None:
-        return ", ".join(column.categories[:8]) + (
-            f" and {len(column.categories) - 8} more" if len(column.categories) > 8 else ""
-        )
-    if column.minimum is None and column.maximum is None:
-        return ""
-    low, high = (re.sub(r"T00:00:00$", "", str(v)) if v is not None else "" for v in (column.minimum, column.maximum))
-    return f"{low} to {high}"
+        more = len(column.categories) - 8
+        return ", ".join(column.categories[:8]) + (f" and {more} more" if more > 0 else "")
+    low, high = _limit_text(column.minimum), _limit_text(column.maximum)
+    if low and high:
+        return f"{low} to {high}"
+    return f"at least {low}" if low else f"at most {high}" if high else ""
 
 # %% ../nbs/12_contract.ipynb #f6193e28
 def contract_to_dict(
