@@ -157,7 +157,7 @@ def test_the_list_of_types_is_no_longer_than_needed() -> None:
             with ZipFile(io.BytesIO(dumps(pipeline))) as file:
                 schema = json.loads(file.read("schema.json"))
             used |= {f"{n['__module__']}.{n['__class__']}" for n in modelfile._nodes(schema)}
-    assert ALLOWED_TYPES == used
+    assert used == ALLOWED_TYPES
 
 
 # --- written whole or not at all ---
