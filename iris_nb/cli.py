@@ -109,7 +109,7 @@ class _Lines:
         sys.stderr.write(f"{start}{name:<10} {status:<7} {seconds:6.1f} s\n")
         sys.stderr.flush()
 
-# %% ../nbs/90_cli.ipynb #874f1d60
+# %% ../nbs/90_cli.ipynb #7b9fb6a4
 @app.command()
 def run(
     source: Annotated[
@@ -136,7 +136,7 @@ def run(
     settings = _settings()
     options = {"target": target, "drop": drop, "metric": metric, "positive": positive, "encoding": encoding}
     options = {key: value for key, value in options.items() if value}
-    request = Request(source, options, profile, assignments or [], files or [], name, sys.argv[1:])
+    request = Request(source, options, profile, assignments or [], files or [], name, ["iris-nb", *sys.argv[1:]])
     plan = make_plan(settings, request)
     record = run_study(settings, plan, Silent() if as_json else _Lines())
     result = summarize(settings.reports / record["id"], record)

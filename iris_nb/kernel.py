@@ -102,7 +102,7 @@ def _manager(folder: Path) -> Any:
         kernel_spec_manager=OurSpec(),
     )
 
-# %% ../nbs/73_kernel.ipynb #254a5b63
+# %% ../nbs/73_kernel.ipynb #9e990642
 class CellError(StageError):
     "A cell of a notebook raised an error."
 
@@ -124,7 +124,7 @@ def execute(
     from papermill import PapermillExecutionError, execute_notebook
 
     node = nbformat.from_dict(notebook)
-    partial = output.with_name(f".{output.name}.partial")
+    partial = output.with_name(f".{output.stem}.partial.ipynb")
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
         execute_notebook(

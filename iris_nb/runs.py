@@ -20,8 +20,8 @@ from .errors import InputError, UnknownRunError, did_you_mean, name_list
 from .files import read_json, write_json
 
 # %% auto #0
-__all__ = ['LOCK_NAME', 'MANIFEST_NAME', 'new_run_id', 'plain_name', 'is_held', 'begin_run', 'read_run', 'mark_killed',
-           'list_runs', 'find_run', 'delete_run']
+__all__ = ['LOCK_NAME', 'MANIFEST_NAME', 'new_run_id', 'is_held', 'begin_run', 'read_run', 'mark_killed', 'list_runs', 'find_run',
+           'delete_run']
 
 # %% ../nbs/05_runs.ipynb #9c031142
 def new_run_id(
@@ -31,14 +31,6 @@ def new_run_id(
 ) -> str:  # such as `20261122T203015-iris-5f0a`
     "The id of a run."
     return f"{now.astimezone(UTC):%Y%m%dT%H%M%S}-{table}-{token}"
-
-# %% ../nbs/05_runs.ipynb #842a973a
-def plain_name(
-    text: str,  # any text, such as the stem of a file name
-) -> str:  # lower-case letters, digits, `_` and `-`; at most 40 characters; `table` when nothing is left
-    "A name that is safe in a path, in a URL and in a registry."
-    plain = re.sub(r"[^a-z0-9_-]+", "-", text.casefold()).strip("-_")
-    return plain[:40].strip("-_") or "table"
 
 # %% ../nbs/05_runs.ipynb #292d7076
 LOCK_NAME = ".lock"

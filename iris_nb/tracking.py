@@ -269,7 +269,7 @@ def _log_stages(store: Store, experiment: str, parent: str, record: dict[str, An
             store.client.log_metric(child, "seconds", float(stage["seconds"]))
         store.client.set_terminated(child, _STATUS[stage["status"]])
 
-# %% ../nbs/52_tracking.ipynb #9cefaced
+# %% ../nbs/52_tracking.ipynb #2a79cbc4
 def _register(store: Store, run_id: str, run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
     "Register the model of a run, once; returns the `model` part of the manifest."
     name, client = record["table"], store.client
@@ -301,11 +301,15 @@ def _log_model(store: Store, run_id: str, run_dir: Path, name: str) -> str:
             loader_module="iris_nb.tracking",
             data_path=str(model),
             pip_requirements=pins,
-            registered_model_name=name,
-            await_registration_for=0,
             signature=_signature(model),
         )
-    return str(info.registered_model_version)
+    try:
+        store.client.create_registered_model(name)
+    except mlflow.MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    made = store.client.create_model_version(name, info.model_uri, run_id, model_id=info.model_id, await_creation_for=0)
+    return str(made.version)
 
 # %% ../nbs/52_tracking.ipynb #d954ac5f
 _STATUS = {"done": "FINISHED", "failed": "FAILED", "killed": "KILLED"}  # of what has ended

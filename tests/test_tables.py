@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from iris_nb.data import BUNDLED, load_table, prepare_data, project_home
 from iris_nb.errors import InputError, TableError
-from iris_nb.files import sha256_file
-from iris_nb.tables import canonical_sha256, plain_name, read_table
+from iris_nb.files import plain_name, sha256_file
+from iris_nb.tables import canonical_sha256, read_table
 
 
 def read(folder: Path, data: bytes, name: str = "x.csv", **options: str) -> pd.DataFrame:
