@@ -262,7 +262,7 @@ def row_weights(
         per_class = np.array([class_weight.get(str(label), 1.0) for label in labels], dtype=np.float64)
     return np.asarray(per_class[codes], dtype=np.float64)
 
-# %% ../nbs/31_candidates.ipynb #1a24f7f9
+# %% ../nbs/31_candidates.ipynb #588022f8
 def stratified_sample(
     y: Sequence[str] | pd.Series | npt.NDArray[np.str_],  # labels, shape (rows,)
     size: int,  # how many rows to draw
@@ -286,8 +286,9 @@ def _quota(counts: Ints, size: int, at_least: int) -> Ints:
     room, over = quota - floor, int(quota.sum()) - size
     if over > 0 and room.any():
         quota = quota - -(-room * over // room.sum())
-    largest = int(np.argmax(counts - quota))
-    quota[largest] += min(max(0, size - int(quota.sum())), int(counts[largest] - quota[largest]))
+    order = np.argsort(quota - counts, kind="stable")  # what rounding left over goes to the class with most to spare
+    spare = (counts - quota)[order]
+    quota[order] += np.clip(size - quota.sum() - (np.cumsum(spare) - spare), 0, spare)
     return np.asarray(quota, dtype=np.int64)
 
 # %% ../nbs/31_candidates.ipynb #2ff3fb2c

@@ -87,7 +87,7 @@ def check_class_weight(
         if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < float("inf"):
             raise ParameterError(f"the weight of the class '{label}' must be a number above 0, not {weight!r}")
 
-# %% ../nbs/33_comparison.ipynb #9d154e4c
+# %% ../nbs/33_comparison.ipynb #34c85168
 def fold_count(
     y: pd.Series,  # labels as text
     groups: Ints | None,  # rows of one group stay together; None where there are no groups
@@ -95,13 +95,14 @@ def fold_count(
 ) -> int:  # at least 2
     "How many folds there will be."
     counts = _members(y, groups)
-    smallest, largest = str(counts.index[0]), max(2, int(counts.iloc[0]))
     if counts.max() < 2:
         raise StageError("every class has one training row only; to compare models, at least one class needs two")
+    counts = counts[counts >= 2]
+    largest = int(counts.iloc[0])
     if folds > largest:
-        what = "training rows" if groups is None else "groups of equal training rows"
+        what = "training rows" if groups is None else "training rows that differ"
         raise ParameterError(
-            f"folds={folds} is more than the smallest class allows: '{smallest}' has {int(counts.iloc[0])} {what}; "
+            f"folds={folds} is more than the smallest class allows: '{counts.index[0]}' has {largest} {what}; "
             f"the largest possible is {largest}"
         )
     return folds or min(5, largest)
@@ -337,7 +338,7 @@ def _choose(leaderboard: list[dict[str, Any]]) -> dict[str, Any]:
     reasons = "; ".join(f"{line['name']}: {line['note']}" for line in leaderboard if line["eligible"])
     raise StageError(f"no candidate could be fitted ({reasons})")
 
-# %% ../nbs/33_comparison.ipynb #f3de7852
+# %% ../nbs/33_comparison.ipynb #62265093
 def _reason(chosen: dict[str, Any], leaderboard: list[dict[str, Any]], asked: Question, folds: int) -> str:
     "Why the chosen one was chosen, in words."
     rivals = [line for line in leaderboard if line["eligible"] and line["mean"] is not None and line is not chosen]
@@ -349,7 +350,8 @@ def _reason(chosen: dict[str, Any], leaderboard: list[dict[str, Any]], asked: Qu
     measure = asked.measure
     equal = [line["title"] for line in rivals if _rank(line, measure)[1] == _rank(chosen, measure)[1]]
     if equal:
-        text += f" {' and '.join(equal)} {'scores' if len(equal) == 1 else 'score'} the same; it is the least complex."
+        verbs = ("scores", "is") if len(equal) == 1 else ("score", "are")
+        text += f" {' and '.join(equal)} {verbs[0]} the same and {verbs[1]} no simpler."
     return text + _against_baselines(chosen, leaderboard, measure)
 
 
@@ -417,7 +419,7 @@ def _facts(candidates: Sequence[Candidate], answers: list[_Answer], folds: int, 
         "leaderboard": leaderboard,
     }
 
-# %% ../nbs/33_comparison.ipynb #dec3c0c6
+# %% ../nbs/33_comparison.ipynb #de4359c2
 def _notes(y: pd.Series, compared: pd.Series, groups: Ints | None, folds: int, asked: Question) -> list[str]:
     "What a reader should know about the comparison as a whole, in sentences."
     notes = []
@@ -431,8 +433,8 @@ def _notes(y: pd.Series, compared: pd.Series, groups: Ints | None, folds: int, a
     members = _members(compared, groups)
     if members.iloc[0] < folds:
         few = [str(label) for label in members.index[members < folds]]
-        whose = "the class" if len(few) == 1 else "the classes"
-        notes.append(f"Some folds have no row of {whose} {name_list(few)}: too few rows for {folds} folds.")
+        whose = "class" if len(few) == 1 else "classes"
+        notes.append(f"Some folds lack the {whose} {name_list(few)}, with fewer training rows than the {folds} folds.")
     if asked.folds == 0 and folds < 5:
         notes.append(f"{folds} folds instead of five: the smallest class does not allow more.")
     return notes

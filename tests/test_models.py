@@ -313,7 +313,7 @@ def test_of_equals_the_least_complex_then_the_first_name() -> None:
     X, y, _ = IRIS
     found = compare([Fixed("b", 2), Fixed("a", 2), Fixed("c", 1)], SCALED, X, y, None, ask())
     assert [line["name"] for line in found.facts["leaderboard"]] == ["c", "a", "b"] and found.chosen == "c"
-    assert "A and B score the same; it is the least complex" in found.facts["reason"]
+    assert "A and B score the same and are no simpler" in found.facts["reason"]
 
 
 def test_a_failing_candidate_is_reported_and_the_others_go_on() -> None:
@@ -369,8 +369,8 @@ def test_a_class_of_one_row_is_compared_with_a_note() -> None:
     y = y.copy()
     y[0] = "rare"
     found = compare(candidates_named([]), SCALED, X, y, None, ask((*IRIS[2], "rare")))
-    assert found.facts["folds"] == 2 and {line["status"] for line in found.facts["leaderboard"]} == {"ok"}
-    assert any("no row of the class 'rare'" in note for note in found.facts["notes"])
+    assert found.facts["folds"] == 5 and {line["status"] for line in found.facts["leaderboard"]} == {"ok"}
+    assert any("lack the class 'rare'" in note for note in found.facts["notes"])
     json.dumps(found.facts, allow_nan=False)
 
 
