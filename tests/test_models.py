@@ -230,6 +230,7 @@ def test_fold_counts_follow_the_smallest_class() -> None:
 # --- metrics ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:A single label")
 @settings(max_examples=40, deadline=None)
 @given(st.integers(2, 6), st.integers(1, 60), st.integers(0, 10_000))
 def test_scores_agree_with_scikit_learn(k: int, rows: int, seed: int) -> None:
