@@ -41,12 +41,12 @@ from iris_nb.wording import (
 )
 
 # %% auto #0
-__all__ = ['FACTS', 'SECTIONS', 'FILTERS', 'Facts', 'read_facts', 'all_hashes', 'right_of', 'headline', 'lead', 'interval_text',
-           'confidence', 'banner', 'tiles', 'wrong_pairs', 'Section', 'asked_view', 'parameter_rows', 'histogram_bars',
-           'data_view', 'class_rows', 'violation_rows', 'column_rows', 'histogram_counts', 'spans', 'models_view',
-           'chosen_view', 'gate_text', 'errors_view', 'sure_view', 'made_view', 'about_rows', 'files_view',
-           'load_figures', 'plotly_script', 'environment', 'read_template', 'trusted', 'page_policy', 'render_section',
-           'present_sections', 'report_html', 'eyebrow', 'render_report']
+__all__ = ['FACTS', 'MAIN_PACKAGES', 'SECTIONS', 'FILTERS', 'Facts', 'read_facts', 'all_hashes', 'right_of', 'headline', 'lead',
+           'interval_text', 'confidence', 'banner', 'tiles', 'wrong_pairs', 'Section', 'asked_view', 'parameter_rows',
+           'histogram_bars', 'data_view', 'class_rows', 'violation_rows', 'column_rows', 'histogram_counts', 'spans',
+           'models_view', 'chosen_view', 'gate_text', 'errors_view', 'sure_view', 'made_view', 'about_rows',
+           'files_view', 'load_figures', 'plotly_script', 'environment', 'read_template', 'trusted', 'page_policy',
+           'render_section', 'present_sections', 'report_html', 'eyebrow', 'render_report']
 
 # %% ../nbs/63_document.ipynb #1f70ae3f
 FACTS = {
@@ -244,13 +244,14 @@ def _gate_tile(gate: dict[str, Any], metric: str) -> dict[str, str]:
         kind=("good" if passed else "bad") if isinstance(passed, bool) else "",
     )
 
-# %% ../nbs/63_document.ipynb #77f33f4f
+# %% ../nbs/63_document.ipynb #155d5b15
 def wrong_pairs(
     confusion: dict[str, Any],  # classes, and counts with one row for each true class
     most: int = 12,  # pairs to name
 ) -> dict[str, Any]:  # total, rows, pairs (actual, predicted, count, share), more
     "What is taken for what, most frequent first."
-    classes, counts = confusion.get("classes") or [], confusion.get("counts") or []
+    counts = confusion.get("counts") or []
+    classes = confusion.get("classes") or [f"class {place}" for place in range(1, len(counts) + 1)]
     found = [
         {"actual": classes[i], "predicted": classes[j], "count": n, "share": n / sum(row)}
         for i, row in enumerate(counts)
@@ -441,15 +442,15 @@ def chosen_view(facts: Facts) -> dict[str, Any]:
         "confidence": confidence(facts),
     }
 
-# %% ../nbs/63_document.ipynb #1fdd6fc7
+# %% ../nbs/63_document.ipynb #e7d4bf41
 def gate_text(facts: Facts) -> str:
     "The numbers behind the gate, in a sentence."
     gate = facts.training.get("gate") or {}
     metric, ends = gate.get("metric") or "", (gate.get("low"), gate.get("high"))
     if not is_number(gate.get("difference")):
         return ""
-    text = f"{metric_title(metric)}: model {score(gate.get('model'), metric)}, baseline {score(gate.get('baseline'), metric)}, "
-    text += f"difference {score(gate['difference'], metric)}"
+    text = f"{metric_title(metric)}: model {score(gate.get('model'), metric)}, "
+    text += f"baseline {score(gate.get('baseline'), metric)}, difference {score(gate['difference'], metric)}"
     return text + (
         f" ({confidence(facts)} interval {score(ends[0], metric)} to {score(ends[1], metric)})."
         if is_number(ends[0])
@@ -458,8 +459,9 @@ def gate_text(facts: Facts) -> str:
 
 
 def errors_view(facts: Facts) -> dict[str, Any]:
-    "For the section 'Where it errs': the pairs of classes."
-    return {"wrong": wrong_pairs(facts.training.get("confusion") or {})}
+    "For the section 'Where it errs': the pairs of classes, and the rows."
+    listed = [row | {"cells": row.get("values") or []} for row in records(facts.mistakes.get("rows"))]
+    return {"wrong": wrong_pairs(facts.training.get("confusion") or {}), "listed": listed}
 
 
 def sure_view(facts: Facts) -> dict[str, Any]:
@@ -468,12 +470,15 @@ def sure_view(facts: Facts) -> dict[str, Any]:
     few = is_number(rows) and rows < 200
     return {"few": f"With {count(rows)} held-out rows this can only be seen roughly." if few else ""}
 
-# %% ../nbs/63_document.ipynb #7b5e004c
+# %% ../nbs/63_document.ipynb #c1c18add
 def made_view(facts: Facts) -> dict[str, Any]:
     "For the section 'How the run was made'."
     hashes = sorted(all_hashes(facts.run).items())
     errors = any(stage.get("error") for stage in records(facts.run.get("stages")))
     return {"about": about_rows(facts), "parameters": parameter_rows(facts.run), "hashes": hashes, "errors": errors}
+
+
+MAIN_PACKAGES = ("numpy", "scipy", "pandas", "scikit-learn", "skops", "papermill", "mlflow", "matplotlib", "seaborn")
 
 
 def about_rows(facts: Facts) -> list[tuple[str, Any]]:
@@ -488,7 +493,8 @@ def about_rows(facts: Facts) -> list[tuple[str, Any]]:
         ("Lock file", code(run.get("lock_sha256"))),
         ("Bytes of the table", code(at(run, "data", "sha256_raw"))),
         ("Canonical table", code(at(run, "data", "sha256_table"))),
-        ("Python", label(run.get("python"))),
+        ("Python", label(run.get("python")) if run.get("python") else ""),
+        ("Main packages", ", ".join(f"{k} {run['packages'][k]}" for k in MAIN_PACKAGES if at(run, "packages", k))),
         ("Machine", " · ".join(filter(None, [str(run.get("platform") or ""), _threads(run.get("threads"))]))),
         ("Environment", ", ".join(f"{k}={v}" for k, v in pairs(run.get("environment")))),
         ("Seeds", ", ".join(f"{k} {v}" for k, v in pairs(run.get("seeds")))),
@@ -497,7 +503,7 @@ def about_rows(facts: Facts) -> list[tuple[str, Any]]:
     ]
     return [(name, value) for name, value in rows if value and value != DASH]
 
-# %% ../nbs/63_document.ipynb #d200064f
+# %% ../nbs/63_document.ipynb #0eb635c3
 def _code(text: Any) -> Markup | str:
     return Markup("<code>{}</code>").format(label(text)) if text else ""
 
@@ -532,9 +538,8 @@ def _model(model: Any) -> str:
 def _tracking(mlflow: Any) -> str:
     if not isinstance(mlflow, dict) or not mlflow:
         return ""
-    state = f"run {mlflow['run_id']}" if mlflow.get("run_id") else "no run"
-    synced = "" if mlflow.get("synced") else "; not synced yet (iris-nb sync)"
-    return label(f"{mlflow.get('tracking') or 'MLflow'}, {state}{synced}", 300)
+    state = f"run {mlflow['run_id']}" if mlflow.get("run_id") else "not synced; complete it with: iris-nb sync"
+    return label(f"{mlflow.get('tracking') or 'MLflow'}, {state}", 300)
 
 # %% ../nbs/63_document.ipynb #bd744995
 def files_view(facts: Facts) -> dict[str, Any]:

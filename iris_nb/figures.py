@@ -79,7 +79,7 @@ def class_style(
     mark = (place + place // len(COLOURS)) % len(MARKERS)
     return COLOURS[place % len(COLOURS)], MARKERS[mark], SYMBOLS[mark]
 
-# %% ../nbs/62_figures.ipynb #ae33d205
+# %% ../nbs/62_figures.ipynb #9d07f698
 @contextmanager
 def _paper() -> Iterator[None]:
     "The style of all figures, while one is drawn."
@@ -87,6 +87,7 @@ def _paper() -> Iterator[None]:
 
     with mpl.rc_context(STYLE), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # letters that are not in the font used for measuring
+        warnings.simplefilter("ignore", mpl.MatplotlibDeprecationWarning)  # seaborn 0.13 under newer matplotlib
         yield
 
 
@@ -272,7 +273,7 @@ def columns_figure(
     alt = f"Box plots by class of {count_of(n, 'column', 'columns')}: {', '.join(label(c, 40) for c in frame.columns)}."
     return Figure("columns", "The columns that tell the classes apart best", caption, alt, svg, ("data/table.parquet",))
 
-# %% ../nbs/62_figures.ipynb #e32131a0
+# %% ../nbs/62_figures.ipynb #9841e00d
 def plotly_text(
     name: Any,  # a name from the user's table
     most: int = 40,  # characters to keep
@@ -298,8 +299,8 @@ def plotly_layout(
         "hovermode": "closest",
         "hoverlabel": {"bgcolor": "#ffffff", "bordercolor": "#b9b6c8", "font": {"color": INK}, "align": "left"},
         "legend": {"orientation": "h", "yanchor": "top", "y": -65 / (height - 100), "x": 0, "font": {"size": 12}},
-        "xaxis": axis | {"title": {"text": x}},
-        "yaxis": axis | {"title": {"text": y}},
+        "xaxis": axis | {"title": {"text": x, "font": {"size": 13}}},
+        "yaxis": axis | {"title": {"text": y, "font": {"size": 13}}},
     }
 
 # %% ../nbs/62_figures.ipynb #4c77793b
@@ -429,7 +430,7 @@ def certainty_figure(
         "certainty", title, caption, alt, _certainty_rows(drawn, shown), sources, _certainty_live(drawn, shown)
     )
 
-# %% ../nbs/62_figures.ipynb #0ed714e0
+# %% ../nbs/62_figures.ipynb #b88440fa
 def _heights(rows: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
     "The line of each row's class, spread a little without chance (golden ratio)."
     place = {name: i for i, name in enumerate(classes)}
@@ -481,7 +482,7 @@ def _certainty_live(rows: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any
     layout = plotly_layout("Probability given to the true class", "", 190 + 44 * len(classes))
     layout["xaxis"] |= {"range": [-0.02, 1.02]}
     layout["legend"] |= {"yanchor": "bottom", "y": 1.02}
-    ticks = {"tickvals": list(range(len(classes))), "ticktext": [plotly_text(c, 22) for c in classes]}
+    ticks = {"tickvals": list(range(len(classes))), "ticktext": [plotly_text(c, 18) for c in classes]}
     layout["yaxis"] |= ticks | {"range": [len(classes) - 0.5, -0.5], "ticks": ""}
     return {"data": [_trace(part, name, marker) for part, name, marker in marks if len(part)], "layout": layout}
 
