@@ -48,7 +48,7 @@ __all__ = ['FACTS', 'MAIN_PACKAGES', 'SECTIONS', 'FILTERS', 'Facts', 'read_facts
            'files_view', 'load_figures', 'plotly_script', 'environment', 'read_template', 'trusted', 'page_policy',
            'render_section', 'present_sections', 'report_html', 'eyebrow', 'render_report']
 
-# %% ../nbs/63_document.ipynb #1f70ae3f
+# %% ../nbs/63_document.ipynb #4cee10d6
 FACTS = {
     "run": "run.json",
     "data": "data/data.json",
@@ -63,7 +63,7 @@ FACTS = {
     "mistakes": "report/mistakes.json",
 }
 
-
+# %% ../nbs/63_document.ipynb #a6829c0c
 @dataclass
 class Facts:
     "What the files of a run's folder say."
@@ -138,13 +138,15 @@ def all_hashes(
         for file, hash_ in (stage.get("files") or {}).items()
     }
 
-# %% ../nbs/63_document.ipynb #647b9cce
+# %% ../nbs/63_document.ipynb #a7cd092d
 def right_of(
     facts: Facts,  # of a run
 ) -> tuple[int, int] | None:  # held-out rows named right, and all of them; None if that was not measured
     "How many held-out rows the model named right."
-    counts = (facts.training.get("confusion") or {}).get("counts")
+    counts = at(facts.training, "confusion", "counts")
     if not isinstance(counts, list) or not counts:
+        return None
+    if not all(isinstance(row, list) and len(row) == len(counts) and all(map(is_number, row)) for row in counts):
         return None
     return sum(row[i] for i, row in enumerate(counts)), sum(map(sum, counts))
 
@@ -162,8 +164,10 @@ def headline(
         return f"This run {'failed' if status == 'failed' else 'was stopped'} before a model was fitted"
     return f"Telling {target} from the other columns" if facts.data.get("target") else "A study without a result yet"
 
-# %% ../nbs/63_document.ipynb #38c607dc
-def lead(facts: Facts) -> str:
+# %% ../nbs/63_document.ipynb #bedb3f29
+def lead(
+    facts: Facts,  # of a run
+) -> str:  # empty if nothing was measured
     "The sentence below the headline."
     metric = (facts.training.get("gate") or {}).get("metric") or facts.models.get("metric")
     value = (facts.training.get("metrics") or {}).get(metric) or {}
@@ -178,13 +182,18 @@ def lead(facts: Facts) -> str:
     return text + "."
 
 
-def interval_text(facts: Facts, metric: str) -> str:
+def interval_text(
+    facts: Facts,  # of a run
+    metric: str,  # the name of a metric
+) -> str:  # empty if there is none
     "The interval of a score on held-out rows, in words."
     low, high = (at(facts.training, "metrics", metric, end) for end in ("low", "high"))
     return f"{score(low, metric)} to {score(high, metric)}, {confidence(facts)} interval" if is_number(low) else ""
 
 
-def confidence(facts: Facts) -> str:
+def confidence(
+    facts: Facts,  # of a run
+) -> str:  # such as `95 %`
     "The confidence of the intervals of the training stage, such as `95 %`."
     given = facts.training.get("confidence") or at(facts.run, "parameters", "training", "confidence")
     return percent(given if is_number(given) else 0.95)
@@ -209,8 +218,10 @@ def banner(
         return {"kind": "warn", "title": "The model did not pass its gate", "text": reasons, "missing": []}
     return None
 
-# %% ../nbs/63_document.ipynb #c566d78d
-def tiles(facts: Facts) -> list[dict[str, str]]:
+# %% ../nbs/63_document.ipynb #c0d7a503
+def tiles(
+    facts: Facts,  # of a run
+) -> list[dict[str, str]]:  # label, value, under, of, kind
     "The numbers at the top: label, value, of, under, kind."
     right, metrics = right_of(facts), facts.training.get("metrics") or {}
     if not right:
@@ -244,13 +255,13 @@ def _gate_tile(gate: dict[str, Any], metric: str) -> dict[str, str]:
         kind=("good" if passed else "bad") if isinstance(passed, bool) else "",
     )
 
-# %% ../nbs/63_document.ipynb #155d5b15
+# %% ../nbs/63_document.ipynb #17cd0781
 def wrong_pairs(
     confusion: dict[str, Any],  # classes, and counts with one row for each true class
     most: int = 12,  # pairs to name
 ) -> dict[str, Any]:  # total, rows, pairs (actual, predicted, count, share), more
     "What is taken for what, most frequent first."
-    counts = confusion.get("counts") or []
+    counts = [row for row in confusion.get("counts") or [] if row]
     classes = confusion.get("classes") or [f"class {place}" for place in range(1, len(counts) + 1)]
     found = [
         {"actual": classes[i], "predicted": classes[j], "count": n, "share": n / sum(row)}
@@ -272,13 +283,17 @@ class Section:
     needs: str  # the fact without which it is left out
     prepare: Callable[[Facts], dict[str, Any]]  # what its template shows besides the facts
 
-# %% ../nbs/63_document.ipynb #79be6fd0
-def asked_view(facts: Facts) -> dict[str, Any]:
+# %% ../nbs/63_document.ipynb #0a1092d9
+def asked_view(
+    facts: Facts,  # of a run
+) -> dict[str, Any]:  # what its template shows
     "For the section 'What was asked': the parameters that were overridden."
     return {"changed": [item for item in parameter_rows(facts.run) if item["origin"]]}
 
 
-def parameter_rows(run: dict[str, Any]) -> list[dict[str, Any]]:
+def parameter_rows(
+    run: dict[str, Any],  # the manifest of a run
+) -> list[dict[str, Any]]:  # stage, name, value, origin, first
     "Every parameter: stage, name, value, origin, and whether it is the first of its stage."
     rows = []
     for stage, values in (run.get("parameters") or {}).items():
@@ -305,8 +320,10 @@ def histogram_bars(
         for i, h in enumerate(tall)
     ]
 
-# %% ../nbs/63_document.ipynb #b05275d1
-def data_view(facts: Facts) -> dict[str, Any]:
+# %% ../nbs/63_document.ipynb #ab8f30c7
+def data_view(
+    facts: Facts,  # of a run
+) -> dict[str, Any]:  # what its template shows
     "For the section 'The data': classes, columns, violations, constructed features."
     made = [f for f in records(facts.features.get("columns")) if (f.get("from") or []) != [f.get("name")]]
     return {
@@ -317,7 +334,9 @@ def data_view(facts: Facts) -> dict[str, Any]:
     }
 
 
-def class_rows(data: dict[str, Any]) -> list[dict[str, Any]]:
+def class_rows(
+    data: dict[str, Any],  # what data.json says
+) -> list[dict[str, Any]]:  # name, rows, share, relative, train, test
     "Rows of each class, in the order of the contract."
     counts = {c: n or {} for c, n in (data.get("class_counts") or {}).items()}
     totals = {c: (n.get("train") or 0) + (n.get("test") or 0) for c, n in counts.items()}
@@ -331,7 +350,10 @@ def class_rows(data: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def violation_rows(violations: list[dict[str, Any]], most: int = 50) -> dict[str, Any]:
+def violation_rows(
+    violations: list[dict[str, Any]],  # what violations.json says
+    most: int = 50,  # how much to show at most
+) -> dict[str, Any]:  # total, rows, groups, more
     "Violations one by one, and counted by column and rule."
     by_rule = Counter((str(v.get("column")), str(v.get("rule"))) for v in violations)
     groups = [{"column": c, "rule": r, "count": n} for (c, r), n in by_rule.most_common(most)]
@@ -342,8 +364,11 @@ def violation_rows(violations: list[dict[str, Any]], most: int = 50) -> dict[str
         "more": max(0, len(violations) - most),
     }
 
-# %% ../nbs/63_document.ipynb #764360df
-def column_rows(facts: Facts, most: int = 200) -> dict[str, Any]:
+# %% ../nbs/63_document.ipynb #8700ffe3
+def column_rows(
+    facts: Facts,  # of a run
+    most: int = 200,  # how much to show at most
+) -> dict[str, Any]:  # rows, more
     "The columns of the contract with what the profile says of each."
     profile = {p.get("name"): p for p in records(facts.profile.get("columns"))}
     columns = records(facts.contract.get("columns"))
@@ -357,7 +382,9 @@ def column_rows(facts: Facts, most: int = 200) -> dict[str, Any]:
     return {"rows": rows, "more": max(0, len(columns) - most)}
 
 
-def histogram_counts(seen: dict[str, Any]) -> list[float]:
+def histogram_counts(
+    seen: dict[str, Any],  # what the profile says of the column
+) -> list[float]:  # empty if there is none
     "The counts of a column's histogram in the profile."
     histogram = seen.get("histogram")
     counts = histogram.get("counts") if isinstance(histogram, dict) else histogram
@@ -404,8 +431,10 @@ def spans(
         found.append({k: place(c[k] if is_number(c.get(k)) else c["mean"]) for k in ("low", "mean", "high")})
     return found, (low, high)
 
-# %% ../nbs/63_document.ipynb #88950603
-def models_view(facts: Facts) -> dict[str, Any]:
+# %% ../nbs/63_document.ipynb #4c58d8a7
+def models_view(
+    facts: Facts,  # of a run
+) -> dict[str, Any]:  # what its template shows
     "For the section 'The candidates': the leaderboard, its axis, and the metrics besides the study's."
     m = facts.models
     board = records(m.get("leaderboard"))
@@ -424,7 +453,9 @@ def _folds(folds: Any, repeats: Any) -> str:
     return text + (f", repeated {repeats} times" if is_number(repeats) and repeats > 1 else "")
 
 
-def chosen_view(facts: Facts) -> dict[str, Any]:
+def chosen_view(
+    facts: Facts,  # of a run
+) -> dict[str, Any]:  # what its template shows
     "For the section about the held-out rows: scores, gate, confidence."
     t = facts.training
     scores = [
@@ -442,8 +473,10 @@ def chosen_view(facts: Facts) -> dict[str, Any]:
         "confidence": confidence(facts),
     }
 
-# %% ../nbs/63_document.ipynb #e7d4bf41
-def gate_text(facts: Facts) -> str:
+# %% ../nbs/63_document.ipynb #e9268a98
+def gate_text(
+    facts: Facts,  # of a run
+) -> str:  # empty if it was not tried
     "The numbers behind the gate, in a sentence."
     gate = facts.training.get("gate") or {}
     metric, ends = gate.get("metric") or "", (gate.get("low"), gate.get("high"))
@@ -458,20 +491,26 @@ def gate_text(facts: Facts) -> str:
     )
 
 
-def errors_view(facts: Facts) -> dict[str, Any]:
+def errors_view(
+    facts: Facts,  # of a run
+) -> dict[str, Any]:  # what its template shows
     "For the section 'Where it errs': the pairs of classes, and the rows."
     listed = [row | {"cells": row.get("values") or []} for row in records(facts.mistakes.get("rows"))]
     return {"wrong": wrong_pairs(facts.training.get("confusion") or {}), "listed": listed}
 
 
-def sure_view(facts: Facts) -> dict[str, Any]:
+def sure_view(
+    facts: Facts,  # of a run
+) -> dict[str, Any]:  # what its template shows
     "For the section 'How sure it is': a word about few rows."
     rows = facts.training.get("rows_tested")
     few = is_number(rows) and rows < 200
     return {"few": f"With {count(rows)} held-out rows this can only be seen roughly." if few else ""}
 
-# %% ../nbs/63_document.ipynb #c1c18add
-def made_view(facts: Facts) -> dict[str, Any]:
+# %% ../nbs/63_document.ipynb #c59a8610
+def made_view(
+    facts: Facts,  # of a run
+) -> dict[str, Any]:  # what its template shows
     "For the section 'How the run was made'."
     hashes = sorted(all_hashes(facts.run).items())
     errors = any(stage.get("error") for stage in records(facts.run.get("stages")))
@@ -481,7 +520,9 @@ def made_view(facts: Facts) -> dict[str, Any]:
 MAIN_PACKAGES = ("numpy", "scipy", "pandas", "scikit-learn", "skops", "papermill", "mlflow", "matplotlib", "seaborn")
 
 
-def about_rows(facts: Facts) -> list[tuple[str, Any]]:
+def about_rows(
+    facts: Facts,  # of a run
+) -> list[tuple[str, Any]]:  # name and value
     "What is known about the run as a whole: name and value."
     run, code = facts.run, _code
     rows = [
@@ -541,8 +582,10 @@ def _tracking(mlflow: Any) -> str:
     state = f"run {mlflow['run_id']}" if mlflow.get("run_id") else "not synced; complete it with: iris-nb sync"
     return label(f"{mlflow.get('tracking') or 'MLflow'}, {state}", 300)
 
-# %% ../nbs/63_document.ipynb #bd744995
-def files_view(facts: Facts) -> dict[str, Any]:
+# %% ../nbs/63_document.ipynb #4583f3c7
+def files_view(
+    facts: Facts,  # of a run
+) -> dict[str, Any]:  # what its template shows
     "For the section 'Pages and files': each stage with its page, notebook and files."
     links = []
     for stage in STAGES:
@@ -574,8 +617,10 @@ SECTIONS = (
     Section("files", "Pages and files", "", files_view),
 )
 
-# %% ../nbs/63_document.ipynb #bbf7b32b
-def load_figures(facts: Facts) -> dict[str, dict[str, Any]]:
+# %% ../nbs/63_document.ipynb #177cbf29
+def load_figures(
+    facts: Facts,  # of a run
+) -> dict[str, dict[str, Any]]:  # name → entry, with uri and size
     "The figures of a run by name, with their content."
     found = {}
     for item in records(facts.figures.get("figures")):
@@ -600,7 +645,7 @@ def load_figures(facts: Facts) -> dict[str, dict[str, Any]]:
     return found
 
 
-def plotly_script() -> Path | None:
+def plotly_script() -> Path | None:  # None where plotly is not installed
     "Where the installed plotly keeps its script; plotly itself is not imported."
     spec = find_spec("plotly")
     for place in (spec.submodule_search_locations or []) if spec else []:
@@ -609,25 +654,15 @@ def plotly_script() -> Path | None:
             return path
     return None
 
-# %% ../nbs/63_document.ipynb #75ab66d9
+# %% ../nbs/63_document.ipynb #2c4655b4
 FILTERS = (
-    "percent",
-    "score",
-    "count",
-    "duration",
-    "label",
-    "literal",
-    "command",
-    "count_of",
-    "pairs",
-    "metric_title",
-    "metric_help",
-    "sentence",
-)
+    "percent", "score", "count", "duration", "label", "literal",
+    "command", "count_of", "pairs", "metric_title", "metric_help", "sentence",
+)  # fmt: skip
 
 
 @cache
-def environment() -> Environment:
+def environment() -> Environment:  # Jinja's, with our filters
     "The templates of the report, compiled once in a process."
     env = Environment(
         loader=PackageLoader("iris_nb"),
@@ -688,7 +723,7 @@ def present_sections(
     shown = [s for s in SECTIONS if not s.needs or s.needs in facts.found]
     return [{"key": s.key, "title": s.title, "body": render_section(s, facts)} for s in shown]
 
-# %% ../nbs/63_document.ipynb #bad2ba52
+# %% ../nbs/63_document.ipynb #9dded74c
 def report_html(
     facts: Facts,  # of a run
 ) -> str:  # the page
@@ -715,7 +750,9 @@ def report_html(
     )
 
 
-def eyebrow(facts: Facts) -> str:
+def eyebrow(
+    facts: Facts,  # of a run
+) -> str:  # one line
     "The line above the headline: the table, the column, the day."
     table = label(facts.data.get("table") or facts.run.get("table"), 60)
     parts = [f"Study of the table {table}", _time(facts.run.get("created"))[:16]]

@@ -430,7 +430,7 @@ def certainty_figure(
         "certainty", title, caption, alt, _certainty_rows(drawn, shown), sources, _certainty_live(drawn, shown)
     )
 
-# %% ../nbs/62_figures.ipynb #b88440fa
+# %% ../nbs/62_figures.ipynb #a47562d5
 def _heights(rows: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
     "The line of each row's class, spread a little without chance (golden ratio)."
     place = {name: i for i, name in enumerate(classes)}
@@ -449,7 +449,7 @@ def _certainty_rows(rows: pd.DataFrame, classes: Sequence[str]) -> str:
         ax.grid(axis="x")
         return _svg(canvas)
 
-
+# %% ../nbs/62_figures.ipynb #793c0386
 def _certainty_counts(truth: pd.DataFrame, wrong: np.ndarray) -> str:
     edges = np.linspace(0, 1, 21)
     right, bad = (np.histogram(truth["p"][part], bins=edges)[0] for part in (~wrong, wrong))
@@ -475,10 +475,8 @@ def _certainty_counts(truth: pd.DataFrame, wrong: np.ndarray) -> str:
 def _certainty_live(rows: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
     drawn = rows.assign(x=rows["p"], y=_heights(rows, classes))
     right, bad = drawn[~drawn["wrong"]], drawn[drawn["wrong"]]
-    marks = [
-        (right, "named right", {"color": ACCENT, "size": 7, "opacity": 0.6}),
-        (bad, "named wrong", {"color": WRONG, "size": 9, "symbol": "x-thin", "line": {"width": 2.5, "color": WRONG}}),
-    ]
+    cross = {"color": WRONG, "size": 9, "symbol": "x-thin", "line": {"width": 2.5, "color": WRONG}}
+    marks = [(right, "named right", {"color": ACCENT, "size": 7, "opacity": 0.6}), (bad, "named wrong", cross)]
     layout = plotly_layout("Probability given to the true class", "", 190 + 44 * len(classes))
     layout["xaxis"] |= {"range": [-0.02, 1.02]}
     layout["legend"] |= {"yanchor": "bottom", "y": 1.02}
@@ -523,8 +521,10 @@ def draw_figures(
     drawn, notes = _column_figures(study, truth, telling, most)
     return figures + drawn, notes
 
-# %% ../nbs/62_figures.ipynb #7e84a6a3
-def truth_table(predictions: pd.DataFrame) -> pd.DataFrame:
+# %% ../nbs/62_figures.ipynb #09eae36f
+def truth_table(
+    predictions: pd.DataFrame,  # row, actual, predicted, and one `p:` column for each class
+) -> pd.DataFrame:  # row, actual, predicted, p, sure
     "Held-out rows with the probability of the true class and of the answer: row, actual, predicted, p, sure."
     columns = [c for c in predictions.columns if str(c).startswith("p:")]
     proba, place = predictions[columns].to_numpy(dtype=float), {str(c)[2:]: i for i, c in enumerate(columns)}

@@ -144,7 +144,7 @@ def clean_html(
     text = re.sub(r"<style\b.*?</style\s*>|<!--.*?-->", "", text, flags=re.S | re.I)
     return str(_cleaner().clean(UNSAFE.sub("\ufffd", text)))
 
-# %% ../nbs/64_pages.ipynb #5d7013a7
+# %% ../nbs/64_pages.ipynb #bc59dda7
 NUMBER = re.compile(r"[-−+]?[\d.,]*(e[-+]?\d+)?\s*(%|m?s)?|[-−+\d.]+ to [-−+\d.]+|–|nan|NaN|None|<NA>")
 
 
@@ -160,7 +160,7 @@ def _exporter() -> Any:
         made.environment.get_template("index.html.j2")
     return made
 
-
+# %% ../nbs/64_pages.ipynb #624d46bf
 def align_numbers(
     html: str,  # a page with tables of pandas
 ) -> str:  # the same; cells of columns that hold only numbers have the class `n`
@@ -177,7 +177,7 @@ def align_numbers(
                     cell["class"] = "n"
     return str(soup)
 
-
+# %% ../nbs/64_pages.ipynb #7b06a9a3
 def prepare() -> None:
     "Do ahead of time what the first page would have to wait for."
     _exporter()

@@ -76,8 +76,10 @@ def list_mistakes(
         rows.append(known)
     return Mistakes(len(wrong), [str(c) for c in values.columns] if show_rows else [], left if show_rows else 0, rows)
 
-# %% ../nbs/60_report.ipynb #f8a231f1
-def value_text(value: Any) -> str:
+# %% ../nbs/60_report.ipynb #dd886178
+def value_text(
+    value: Any,  # any value
+) -> str:  # one line
     "A value of the user's table as text; a dash where it is missing."
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"

@@ -18,11 +18,13 @@ from jinja2 import ChainableUndefined
 __all__ = ['DASH', 'UNSAFE', 'METRIC_WORDS', 'is_number', 'percent', 'score', 'count', 'duration', 'label', 'sentence', 'literal',
            'command', 'count_of', 'pairs', 'metric_title', 'metric_help', 'at', 'records']
 
-# %% ../nbs/61_wording.ipynb #0ae1195d
+# %% ../nbs/61_wording.ipynb #4be6f4f9
 DASH = "–"
 
 
-def is_number(value: Any) -> bool:
+def is_number(
+    value: Any,  # any value
+) -> bool:  # true for 0.5, false for true, NaN and text
     "Whether a value is a finite number (a truth value is not)."
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -84,8 +86,11 @@ def sentence(
     line = label(text, 600)
     return (line[:1].upper() + line[1:]) + ("" if line.endswith((".", "!", "?")) else ".")
 
-# %% ../nbs/61_wording.ipynb #8129c0ac
-def literal(value: Any, most: int = 200) -> str:
+# %% ../nbs/61_wording.ipynb #1a3f28ad
+def literal(
+    value: Any,  # any value
+    most: int = 200,  # how much to show at most
+) -> str:  # one line
     "A parameter's value, as JSON writes it; text without quotes unless it is empty."
     if isinstance(value, ChainableUndefined) or value is None:
         return "none"
@@ -93,23 +98,31 @@ def literal(value: Any, most: int = 200) -> str:
     return label(text, most)
 
 
-def command(argv: Any) -> str:
+def command(
+    argv: Any,  # the words of the command
+) -> str:  # one line
     "A command line as it would be typed."
     words = [str(word) for word in argv] if isinstance(argv, list) else []
     return label(shlex.join([Path(words[0]).name, *words[1:]]), 500) if words else DASH
 
 
-def count_of(items: Any, one: str, many: str) -> str:
+def count_of(
+    items: Any,  # a number, or things to count
+    one: str,  # the word for one
+    many: str,  # the word for several
+) -> str:  # number and word
     "`1 row`, `2 rows`; a list is counted."
     n = len(items) if isinstance(items, list | tuple | dict) else items
     return f"{count(n)} {one if n == 1 else many}"
 
 
-def pairs(value: Any) -> list[tuple[str, Any]]:
+def pairs(
+    value: Any,  # any value
+) -> list[tuple[str, Any]]:  # name and value
     "The items of a mapping, sorted by name."
     return sorted(value.items(), key=lambda item: str(item[0]).casefold()) if isinstance(value, dict) else []
 
-# %% ../nbs/61_wording.ipynb #183247ed
+# %% ../nbs/61_wording.ipynb #9e871bf7
 METRIC_WORDS = {
     "accuracy": ("Accuracy", "share of rows named right"),
     "balanced_accuracy": ("Balanced accuracy", "share named right in each class, averaged over the classes"),
@@ -124,17 +137,24 @@ METRIC_WORDS = {
 }
 
 
-def metric_title(name: Any) -> str:
+def metric_title(
+    name: Any,  # the name of a metric
+) -> str:  # for a heading
     "The title of a metric."
     return METRIC_WORDS.get(str(name), (str(name or DASH).replace("_", " ").capitalize(), ""))[0]
 
 
-def metric_help(name: Any) -> str:
+def metric_help(
+    name: Any,  # the name of a metric
+) -> str:  # half a sentence; empty for an unknown metric
     "What a metric measures."
     return METRIC_WORDS.get(str(name), ("", ""))[1]
 
-# %% ../nbs/61_wording.ipynb #56b7e457
-def at(value: Any, *keys: str) -> Any:
+# %% ../nbs/61_wording.ipynb #889dedc2
+def at(
+    value: Any,  # any value
+    *keys: str,  # where it lies
+) -> Any:  # None if a key is missing
     "A value deep in mappings, or None."
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
