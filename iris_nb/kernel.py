@@ -50,7 +50,7 @@ def pinned_environment(
     )
     return dict.fromkeys(one, "1") | {"PYTHONHASHSEED": "0", "IRIS_NB_THREADS": str(threads)}
 
-# %% ../nbs/73_kernel.ipynb #fce750d6
+# %% ../nbs/73_kernel.ipynb #d6529dda
 class Kernel:
     "A Jupyter kernel process that serves several notebooks."
 
@@ -62,6 +62,7 @@ class Kernel:
         self.folder = Path(tempfile.mkdtemp(prefix="inb-"))
         self.manager = _manager(self.folder)
         env = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"} | environment
+        self._client: Any = None
         self.manager.start_kernel(env=env | {PRELOAD: " ".join(preload)}, cwd=str(self.folder))
 
     @property
@@ -69,18 +70,24 @@ class Kernel:
         "The process of the kernel."
         return int(self.manager.provisioner.pid)
 
+    @property
+    def client(self) -> Any:
+        "The one client of the kernel, connected when it is first asked for."
+        if self._client is None:
+            self._client = self.manager.client()
+            self._client.allow_stdin = False
+            self._client.start_channels()
+            self._client.wait_for_ready(timeout=120)
+        return self._client
+
     def reset(self) -> None:
         "Empty the kernel's name space."
-        client = self.manager.client()
-        client.start_channels()
-        try:
-            client.wait_for_ready(timeout=60)
-            client.execute_interactive("%reset -f", silent=True, timeout=60)
-        finally:
-            client.stop_channels()
+        self.client.execute("%reset -f", silent=True, reply=True, timeout=60)
 
     def stop(self) -> None:
         "End the process at once and remove what it left."
+        if self._client is not None:
+            self._client.stop_channels()
         self.manager.shutdown_kernel(now=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -102,7 +109,7 @@ def _manager(folder: Path) -> Any:
         kernel_spec_manager=OurSpec(),
     )
 
-# %% ../nbs/73_kernel.ipynb #9e990642
+# %% ../nbs/73_kernel.ipynb #3cd78c2c
 class CellError(StageError):
     "A cell of a notebook raised an error."
 
@@ -110,7 +117,26 @@ class CellError(StageError):
         super().__init__(f"{ename}: {evalue}")
         self.ename, self.evalue, self.position = ename, evalue, position
 
+# %% ../nbs/73_kernel.ipynb #291eb778
+def _register_engine() -> str:
+    "Teach papermill to use the kernel's one client; a new client for each notebook waits for the kernel anew."
+    from papermill.clientwrap import PapermillNotebookClient
+    from papermill.engines import NBClientEngine, papermill_engines
 
+    class WarmEngine(NBClientEngine):  # type: ignore[misc]
+        @classmethod
+        def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **kwargs: Any) -> None:
+            kernel = kwargs["kernel"]
+            client = PapermillNotebookClient(
+                nb_man, km=kernel.manager, kernel_name=kernel_name, timeout=None, on_cell_start=kwargs["on_cell_start"]
+            )
+            client.kc = kernel.client
+            client.execute()
+
+    papermill_engines.register("iris-nb-warm", WarmEngine)
+    return "iris-nb-warm"
+
+# %% ../nbs/73_kernel.ipynb #e340b65e
 def execute(
     kernel: Kernel,  # a kernel; what it holds is visible to the notebook
     notebook: Notebook,  # what to execute, as plain data
@@ -131,11 +157,11 @@ def execute(
             node,
             str(partial),
             parameters=parameters,
+            engine_name=_register_engine(),
             kernel_name="python3",
             progress_bar=False,
-            km=kernel.manager,
+            kernel=kernel,
             on_cell_start=lambda cell, cell_index: on_cell(cell_index + 1, len(node.cells) + 1),
-            autosave_cell_every=0,
         )
     except PapermillExecutionError as error:
         partial.replace(output)

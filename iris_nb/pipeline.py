@@ -307,9 +307,9 @@ class Background:
             raise self.error
         return self.value
 
-# %% ../nbs/70_pipeline.ipynb #e60edf76
-_WORKER = ("iris_nb.data", "iris_nb.features", "iris_nb.models", "iris_nb.training", "iris_nb.report")
-_READER = ("iris_nb.inference",)
+# %% ../nbs/70_pipeline.ipynb #d52977b7
+_WORKER = ("iris_nb.data", "iris_nb.features", "iris_nb.models", "iris_nb.training", "iris_nb.report", "skops.io")
+_READER = ("iris_nb.inference", "skops.io")
 
 
 class _Kernels:
