@@ -12,6 +12,7 @@ settings = config["DEFAULT"]
 
 # What predicting needs: a table, a contract, a model file.
 predict = [
+    "joblib>=1.4",
     "numpy>=2.1",
     "pandas>=3.0",
     "pandera>=0.29",
@@ -22,13 +23,16 @@ predict = [
     "scipy>=1.14",
     "skops>=0.13",
     "structlog>=24.4",
+    "threadpoolctl>=3.5",
 ]
 # What running a study needs besides.
 run = [
+    "beautifulsoup4>=4.12",
+    "bleach[css]>=6.2",
     "filelock>=3.16",
     "ipykernel>=7",
     "jinja2>=3.1",
-    "joblib>=1.4",
+    "markupsafe>=3",
     "matplotlib>=3.10",
     "mlflow>=3.17,<3.18",
     "nbclient>=0.10",
@@ -68,7 +72,7 @@ setup(
     license="MIT",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["iris_nb", "iris_nb.*"]),
-    package_data={"iris_nb": ["py.typed"]},
+    package_data={"iris_nb": ["py.typed", "templates/*", "templates/*/*"]},
     install_requires=predict + run,
     extras_require={"lab": lab, "dev": dev},
     entry_points={"console_scripts": settings["console_scripts"].split()},

@@ -38,7 +38,7 @@ contract_app = typer.Typer(
 )
 app.add_typer(contract_app, name="contract")
 
-# %% ../nbs/90_cli.ipynb #53559ade
+# %% ../nbs/90_cli.ipynb #8fc54ff7
 def main() -> None:
     "Run the command line; turn named errors into one sentence and an exit code."
     try:
@@ -46,10 +46,6 @@ def main() -> None:
     except IrisNbError as error:
         _complain(str(error), error.exit_code)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt as stopped:
-        _complain("stopped", code := 128 + getattr(stopped, "number", 2))
-        sys.stdout.flush()
-        os._exit(code)  # a thread may be inside an import or a request, and is not waited for
     except BrokenPipeError:
         os._exit(1)
 
@@ -257,7 +253,7 @@ def show(
         typer.echo(f"{result['run']}: {result['status']}" + (f" ({result['error']})" if result["error"] else ""))
         _print_table(result["stages"], ["name", "status", "seconds"])
 
-# %% ../nbs/90_cli.ipynb #6edc0a5c
+# %% ../nbs/90_cli.ipynb #46abed26
 @app.command("open")
 def open_report(
     asked: Annotated[
@@ -267,13 +263,13 @@ def open_report(
     "Open a run's report in the browser, and print where it is."
     import webbrowser
 
-    from iris_nb.runs import find_run
+    from iris_nb.document import render_report
+    from iris_nb.runs import find_run, read_run
 
-    index = find_run(_settings().reports, asked) / "index.html"
-    if not index.exists():
-        raise InputError(
-            f"the run {index.parent.name} has no report (it was stopped before there was one); see: iris-nb show {index.parent.name}"
-        )
+    run_dir = find_run(_settings().reports, asked)
+    index = run_dir / "index.html"
+    if read_run(run_dir)["status"] == "killed" or not index.exists():
+        index = render_report(run_dir)  # nobody could when it was killed
     typer.echo(str(index))
     webbrowser.open(index.as_uri())
 

@@ -11,9 +11,9 @@ from difflib import get_close_matches
 # %% auto #0
 __all__ = ['IrisNbError', 'InputError', 'TableError', 'ContractError', 'ParameterError', 'SettingsError', 'UnknownRunError',
            'OutOfStepError', 'ModelFileError', 'RowsError', 'StoreError', 'StageError', 'MissingStageError',
-           'did_you_mean', 'name_list']
+           'StoppedError', 'did_you_mean', 'name_list']
 
-# %% ../nbs/00_errors.ipynb #17dc8652
+# %% ../nbs/00_errors.ipynb #4878536d
 class IrisNbError(Exception):
     "Root of all errors that this library raises on purpose."
 
@@ -68,6 +68,14 @@ class StageError(IrisNbError):
 
 class MissingStageError(StageError):
     "A stage needs the files of an earlier stage, and they are not there."
+
+
+class StoppedError(IrisNbError):
+    "The user or the system stopped the run."
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number
 
 # %% ../nbs/00_errors.ipynb #226bdfe4
 def did_you_mean(

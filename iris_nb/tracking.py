@@ -92,8 +92,10 @@ def prepare_store(
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-# %% ../nbs/52_tracking.ipynb #ee90c639
-def import_mlflow(timeout: int = 20) -> Any:
+# %% ../nbs/52_tracking.ipynb #0913239e
+def import_mlflow(
+    timeout: int = 20,  # seconds to wait for a server
+) -> Any:  # the module
     "Import MLflow, quiet, without telemetry, and with bounded waiting."
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(timeout))
