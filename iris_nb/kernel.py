@@ -50,7 +50,7 @@ def pinned_environment(
     )
     return dict.fromkeys(one, "1") | {"PYTHONHASHSEED": "0", "IRIS_NB_THREADS": str(threads)}
 
-# %% ../nbs/73_kernel.ipynb #d6529dda
+# %% ../nbs/73_kernel.ipynb #e7407890
 class Kernel:
     "A Jupyter kernel process that serves several notebooks."
 
@@ -86,9 +86,11 @@ class Kernel:
 
     def stop(self) -> None:
         "End the process at once and remove what it left."
+        self.manager.provisioner.process.kill()
         if self._client is not None:
             self._client.stop_channels()
-        self.manager.shutdown_kernel(now=True)
+        self.manager.provisioner.process.wait()
+        self.manager.cleanup_resources()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 # %% ../nbs/73_kernel.ipynb #42789550

@@ -8,6 +8,7 @@ Seconds depend on the machine and are recorded for orientation; the claims are t
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import platform
@@ -121,6 +122,7 @@ def main() -> None:
     asked = parser.parse_args()
     path = HERE / "results.json"
     results = json.loads(path.read_text()) if path.exists() else {}
+    compileall.compile_dir(str(ROOT / "iris_nb"), quiet=1)  # as the first import does, unless told not to write bytecode
     run, page = study(asked.rounds), help_page(asked.rounds)
     results |= {
         "machine": {"python": platform.python_version(), "cores": os.cpu_count(), "system": platform.system()},
