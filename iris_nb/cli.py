@@ -204,7 +204,7 @@ def settings(as_json: Annotated[bool, typer.Option("--json", help="print one JSO
     else:
         _print_table(rows, ["name", "value", "source", "meaning"])
 
-# %% ../nbs/90_cli.ipynb #a112e21f
+# %% ../nbs/90_cli.ipynb #1b178575
 @app.command()
 def runs(as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False) -> None:
     "List the runs, newest first."
@@ -230,7 +230,7 @@ def _row(result: dict[str, Any]) -> dict[str, Any]:
     version = f"{model['name']}/{model['version']}" if model["version"] else ""
     return result | {"best model": result["chosen"], "score": score, "model": version}
 
-
+# %% ../nbs/90_cli.ipynb #3ba72629
 @app.command()
 def show(
     asked: Annotated[

@@ -244,11 +244,15 @@ def _to_boolean(series: pd.Series) -> np.ndarray:
         raise RowsError(_first(bad, series, "true or false"))
     return result
 
-# %% ../nbs/12_contract.ipynb #f9fdb730
+# %% ../nbs/12_contract.ipynb #45030100
 def _to_date(series: pd.Series) -> np.ndarray:
     kind = kind_of(series)
     if kind in ("number", "integer", "boolean") and not series.isna().all():
         raise RowsError(_first(series.notna().to_numpy(), series, "dates, such as 2026-11-22"))
+    if series.dtype == object:
+        numbers = series.map(lambda value: _is_number(value) and value == value).to_numpy(dtype=bool)
+        if numbers.any():
+            raise RowsError(_first(numbers, series, "dates, such as 2026-11-22"))
     dates = pd.to_datetime(series, errors="coerce", utc=True, format="ISO8601" if kind == "text" else None)
     bad = (dates.isna() & series.notna()).to_numpy()
     if bad.any():

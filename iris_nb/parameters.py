@@ -189,7 +189,7 @@ def default_values(
     "The values that the notebooks declare."
     return Values({s: {p.name: p.default for p in ps} for s, ps in declared.items()}, {s: {} for s in declared})
 
-# %% ../nbs/71_parameters.ipynb #6b28a6e3
+# %% ../nbs/71_parameters.ipynb #1ca94f54
 def read_layer(
     path: Path,  # a YAML file nested by stage
 ) -> dict[str, dict[str, Any]]:  # stage → name → value
@@ -211,7 +211,7 @@ def read_layer(
         )
     return content
 
-
+# %% ../nbs/71_parameters.ipynb #3e3f5bf0
 def apply_layer(
     values: Values,  # changed in place
     declared: Declared,  # the parameters of each stage

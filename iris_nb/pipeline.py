@@ -366,7 +366,7 @@ def _run_stages(recorder: Recorder, plan: Plan, kernels: _Kernels, progress: Pro
             facts = read_json(recorder.run_dir / "data" / "data.json")
             recorder.save(data={key: facts.get(key) for key in ("sha256_raw", "sha256_table")})
 
-# %% ../nbs/70_pipeline.ipynb #ad77dc27
+# %% ../nbs/70_pipeline.ipynb #43f93451
 def run_study(
     settings: Settings,  # the settings in force
     plan: Plan,  # as from `make_plan`
@@ -386,7 +386,7 @@ def run_study(
         finally:
             kernels.stop()
 
-
+# %% ../nbs/70_pipeline.ipynb #045eba3e
 def _run_recorded(recorder: Recorder, settings: Settings, plan: Plan, kernels: _Kernels, progress: Progress) -> None:
     "Run every stage; whatever happens, the manifest says how it ended."
     import papermill  # noqa: F401  # before the thread below, so that the first stage does not wait for it

@@ -92,7 +92,7 @@ def prepare_store(
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-# %% ../nbs/52_tracking.ipynb #0913239e
+# %% ../nbs/52_tracking.ipynb #9ceb975f
 def import_mlflow(
     timeout: int = 20,  # seconds to wait for a server
 ) -> Any:  # the module
@@ -100,7 +100,9 @@ def import_mlflow(
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(timeout))
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    import mlflow
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its progress bars, about widgets that a notebook may lack
+        import mlflow
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -154,7 +154,9 @@ def test_same_seed_gives_the_same_bits(iris: tuple[Project, dict[str, Any]]) -> 
     for name in ("training/predictions.parquet", "inference/predictions.parquet", "data/split.parquet"):
         one, two = (pd.read_parquet(Path(result["run_dir"]) / name) for result in (first, second))
         pd.testing.assert_frame_equal(one, two, check_exact=True)
-    boards = [read_json(Path(result["run_dir"]) / "models" / "models.json")["leaderboard"] for result in (first, second)]
+    boards = [
+        read_json(Path(result["run_dir"]) / "models" / "models.json")["leaderboard"] for result in (first, second)
+    ]
     timeless = [[{k: v for k, v in row.items() if not k.startswith("seconds")} for row in board] for board in boards]
     assert timeless[0] == timeless[1]
 
@@ -249,7 +251,9 @@ BAD_TABLES: dict[str, tuple[bytes | None, tuple[str, ...], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["missing.csv", "single.csv", "notarget.csv", "regression.csv", "ragged.csv", "bytes.csv"])
+@pytest.mark.parametrize(
+    "name", ["missing.csv", "single.csv", "notarget.csv", "regression.csv", "ragged.csv", "bytes.csv"]
+)
 def test_bad_tables_are_refused(name: str, project: Project, tmp_path: Path) -> None:
     content, options, word = BAD_TABLES[name]
     if content is not None:
@@ -294,7 +298,9 @@ def test_json_of_a_refusal_is_one_object(project: Project) -> None:
 def test_outside_a_project(tmp_path: Path) -> None:
     from conftest import COMMAND
 
-    done = subprocess.run([str(COMMAND), "runs"], cwd=tmp_path, capture_output=True, text=True, env=clean_environment(), check=False)
+    done = subprocess.run(
+        [str(COMMAND), "runs"], cwd=tmp_path, capture_output=True, text=True, env=clean_environment(), check=False
+    )
     assert done.returncode == 2 and "not inside an iris_nb project" in done.stderr
 
 
@@ -463,7 +469,15 @@ def test_contract_accept_makes_a_reviewed_contract(project: Project, tmp_path: P
 def test_stock_papermill_runs_a_stage(tmp_path: Path) -> None:
     output = tmp_path / "out.ipynb"
     papermill = Path(sys.executable).with_name("papermill")
-    command = [str(papermill), "--no-progress-bar", str(ROOT / "nbs" / "30_models.ipynb"), str(output), "-p", "seed", "7"]
+    command = [
+        str(papermill),
+        "--no-progress-bar",
+        str(ROOT / "nbs" / "30_models.ipynb"),
+        str(output),
+        "-p",
+        "seed",
+        "7",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, env=clean_environment(), cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "seed = 7" in output.read_text()

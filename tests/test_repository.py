@@ -163,7 +163,18 @@ def test_imports_make_no_circle() -> None:
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda p: p.stem)
 def test_modules_import_lightly(module: Path) -> None:
-    heavy = {"mlflow", "matplotlib", "seaborn", "plotly", "dask", "nbdev", "fastcore", "IPython", "papermill", "nbconvert"}
+    heavy = {
+        "mlflow",
+        "matplotlib",
+        "seaborn",
+        "plotly",
+        "dask",
+        "nbdev",
+        "fastcore",
+        "IPython",
+        "papermill",
+        "nbconvert",
+    }
     for node in ast.parse(module.read_text(encoding="utf-8")).body:
         names = []
         if isinstance(node, ast.Import):
@@ -212,13 +223,19 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
     for name in ("settings.ini", "pyproject.toml", "setup.py", "README.md"):
         shutil.copy(ROOT / name, folder / name)
-    for words in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "copy"]):
+    for words in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "copy"],
+    ):
         subprocess.run(["git", *words], cwd=folder, check=True)
     return folder
 
 
 def changed(folder: Path) -> str:
-    return subprocess.run(["git", "status", "--porcelain"], cwd=folder, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        ["git", "status", "--porcelain"], cwd=folder, check=True, capture_output=True, text=True
+    ).stdout
 
 
 @pytest.mark.parametrize("command", ["nbdev_export", "nbdev_clean"])
@@ -248,7 +265,9 @@ def test_every_requirement_is_locked() -> None:
     assert {name.lower().replace("_", "-") for name in asked} <= lock
 
 
-@pytest.mark.parametrize("tool", [["ruff", "check", "."], ["ruff", "format", "--check", "nbs", "tests", "setup.py"], ["mypy"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "tool", [["ruff", "check", "."], ["ruff", "format", "--check", "nbs", "tests", "setup.py"], ["mypy"]], ids=" ".join
+)
 def test_linters_and_types(tool: list[str]) -> None:
     command = [str(Path(sys.executable).with_name(tool[0])), *tool[1:]]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -47,7 +47,13 @@ def study(rounds: int) -> dict[str, Any]:
         uri = f"sqlite:///{project.home / 'data' / 'mlflow' / 'mlflow.db'}"
         seconds_of([str(COMMAND), "run", "--profile", "quick"], project.home)  # makes the store, warms the disk
         for number in range(rounds):
-            plain = [sys.executable, str(HERE / "plain_script.py"), str(project.home), str(project.home / f"plain-{number}"), uri]
+            plain = [
+                sys.executable,
+                str(HERE / "plain_script.py"),
+                str(project.home),
+                str(project.home / f"plain-{number}"),
+                uri,
+            ]
             stock = [sys.executable, str(HERE / "stock_papermill.py"), str(ROOT), str(project.home / f"stock-{number}")]
             times["iris-nb run"].append(seconds_of([str(COMMAND), "run", "--profile", "quick"], project.home))
             times["plain script"].append(seconds_of(plain, project.home))
@@ -111,7 +117,13 @@ def large() -> dict[str, Any]:
             raise SystemExit(box[0][1])
         seconds = time.perf_counter() - start
         stages = {stage["name"]: stage["seconds"] for stage in json.loads(box[0][0])["stages"]}
-        return {"rows": 1_000_000, "columns": 20, "seconds": round(seconds, 1), "peak_gib": round(peak / 2**30, 2), "stages": stages}
+        return {
+            "rows": 1_000_000,
+            "columns": 20,
+            "seconds": round(seconds, 1),
+            "peak_gib": round(peak / 2**30, 2),
+            "stages": stages,
+        }
 
 
 def main() -> None:
@@ -122,7 +134,9 @@ def main() -> None:
     asked = parser.parse_args()
     path = HERE / "results.json"
     results = json.loads(path.read_text()) if path.exists() else {}
-    compileall.compile_dir(str(ROOT / "iris_nb"), quiet=1)  # as the first import does, unless told not to write bytecode
+    compileall.compile_dir(
+        str(ROOT / "iris_nb"), quiet=1
+    )  # as the first import does, unless told not to write bytecode
     run, page = study(asked.rounds), help_page(asked.rounds)
     results |= {
         "machine": {"python": platform.python_version(), "cores": os.cpu_count(), "system": platform.system()},

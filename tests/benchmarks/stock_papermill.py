@@ -15,7 +15,9 @@ def main(home: Path, run_dir: Path) -> None:
         stage = path.stem.partition("_")[2]
         (run_dir / stage).mkdir()
         output = run_dir / stage / f"{stage}.ipynb"
-        papermill.execute_notebook(str(path), str(output), parameters={"run_dir": str(run_dir)}, progress_bar=False, cwd=str(home / "nbs"))
+        papermill.execute_notebook(
+            str(path), str(output), parameters={"run_dir": str(run_dir)}, progress_bar=False, cwd=str(home / "nbs")
+        )
 
 
 if __name__ == "__main__":
