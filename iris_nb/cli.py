@@ -296,7 +296,7 @@ def delete(
         delete_run(run_dir)
         typer.echo(f"deleted {run_dir.name}")
 
-# %% ../nbs/90_cli.ipynb #530310e7
+# %% ../nbs/90_cli.ipynb #71f94f8f
 @app.command()
 def sync(
     everything: Annotated[
@@ -312,7 +312,7 @@ def sync(
     if not done:
         typer.echo("every run is in MLflow already", err=True)
 
-
+# %% ../nbs/90_cli.ipynb #8b4463cb
 @app.command()
 def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="port on this machine")] = 5000,

@@ -251,7 +251,7 @@ def _first_record(plan: Plan, settings: Settings) -> dict[str, Any]:
         **environment_facts(settings.home),
     }
 
-# %% ../nbs/70_pipeline.ipynb #a09961ef
+# %% ../nbs/70_pipeline.ipynb #4f332f25
 def run_stage(
     recorder: Recorder,  # of the run
     plan: Plan,  # what is run
@@ -282,6 +282,13 @@ def run_stage(
     files = {f"{name}/{path}": digest for path, digest in sha256_folder(folder).items()}
     recorder.stage(name, status="done", seconds=seconds, files=files, process=kernel.pid)
     progress.done(name, "done", seconds)
+    Background(lambda: _read_ahead(folder / f"{name}.ipynb"))
+
+
+def _read_ahead(path: Path) -> None:
+    from iris_nb.pages import read_ahead
+
+    read_ahead(path)
 
 
 def _raise_input_error(stage: str, error: CellError) -> None:
