@@ -160,12 +160,19 @@ def corrected_interval(
     half = float(student.ppf((1 + confidence) / 2, len(values) - 1) * np.sqrt(variance))
     return float(values.mean()) - half, float(values.mean()) + half
 
-# %% ../nbs/33_comparison.ipynb #4c8a6de6
-def thread_count() -> int:  # at least 1
+# %% ../nbs/33_comparison.ipynb #1283c365
+_FEWEST_FOR_THREADS = 1000
+
+
+def thread_count(
+    rows: int,  # how many are compared
+) -> int:  # at least 1
     "How many fits run side by side."
     asked = os.environ.get("IRIS_NB_THREADS", "").strip()
     if asked and not (asked.isdecimal() and int(asked)):
         raise SettingsError(f"IRIS_NB_THREADS must be a whole number from 1, not '{asked}'")
+    if rows < _FEWEST_FOR_THREADS:
+        return 1
     return int(asked) if asked else int(joblib.cpu_count())
 
 # %% ../nbs/33_comparison.ipynb #15767c87
@@ -246,12 +253,12 @@ def _fit_and_score(
         tuple(candidate.remarks(model)),
     )
 
-# %% ../nbs/33_comparison.ipynb #adc96eb1
+# %% ../nbs/33_comparison.ipynb #3e26ce6a
 def _all_answers(
     candidates: Sequence[Candidate], features: Any, X: pd.DataFrame, y: pd.Series, dealt: Ints, asked: Question
 ) -> list[_Answer]:
     "Every candidate on every fold; one repeat after the other, so that memory holds the folds of one only."
-    parallel = joblib.Parallel(n_jobs=thread_count(), prefer="threads")
+    parallel = joblib.Parallel(n_jobs=thread_count(len(y)), prefer="threads")
     slowest_first = sorted(candidates, key=lambda candidate: -candidate.complexity)
     answers: list[_Answer] = []
     with one_thread(), warnings.catch_warnings():

@@ -19,7 +19,7 @@ from .errors import StageError
 from .seam import Notebook
 
 # %% auto #0
-__all__ = ['PRELOAD', 'serve', 'pinned_environment', 'Kernel', 'CellError', 'execute']
+__all__ = ['PRELOAD', 'serve', 'pinned_environment', 'Kernel', 'reset', 'stop', 'CellError', 'execute']
 
 # %% ../nbs/73_kernel.ipynb #2db72412
 PRELOAD = "IRIS_NB_PRELOAD"
@@ -50,7 +50,7 @@ def pinned_environment(
     )
     return dict.fromkeys(one, "1") | {"PYTHONHASHSEED": "0", "IRIS_NB_THREADS": str(threads)}
 
-# %% ../nbs/73_kernel.ipynb #e7407890
+# %% ../nbs/73_kernel.ipynb #2fa66506
 class Kernel:
     "A Jupyter kernel process that serves several notebooks."
 
@@ -61,8 +61,8 @@ class Kernel:
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="inb-"))
         self.manager = _manager(self.folder)
-        env = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"} | environment
         self._client: Any = None
+        env = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"} | environment
         self.manager.start_kernel(env=env | {PRELOAD: " ".join(preload)}, cwd=str(self.folder))
 
     @property
@@ -80,20 +80,28 @@ class Kernel:
             self._client.wait_for_ready(timeout=120)
         return self._client
 
-    def reset(self) -> None:
-        "Empty the kernel's name space."
-        self.client.execute("%reset -f", silent=True, reply=True, timeout=60)
+# %% ../nbs/73_kernel.ipynb #c36f772d
+def reset(
+    kernel: Kernel,  # whose name space to empty
+    ahead: str = "",  # an import statement for what comes next, done while the kernel would be idle
+) -> None:
+    "Empty a kernel's name space; it is empty before the next cell, and nobody waits for it."
+    kernel.client.execute(f"%reset -f\n{ahead}", silent=True)
 
-    def stop(self) -> None:
-        "End the process at once and remove what it left."
-        self.manager.provisioner.process.kill()
-        if self._client is not None:
-            self._client.stop_channels()
-        self.manager.provisioner.process.wait()
-        self.manager.cleanup_resources()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
-# %% ../nbs/73_kernel.ipynb #42789550
+def stop(
+    kernel: Kernel,  # which to end
+) -> None:
+    "End a kernel's process at once and remove what it left."
+    process = kernel.manager.provisioner.process
+    process.kill()
+    if kernel._client is not None:
+        kernel._client.stop_channels()
+    process.wait()
+    kernel.manager.cleanup_resources()
+    shutil.rmtree(kernel.folder, ignore_errors=True)
+
+# %% ../nbs/73_kernel.ipynb #350e4f0f
 def _manager(folder: Path) -> Any:
     "A kernel manager that starts our own kernel and speaks over sockets in a folder."
     from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
@@ -104,12 +112,8 @@ def _manager(folder: Path) -> Any:
             command = [sys.executable, "-c", "from iris_nb.kernel import serve; serve()", "-f", "{connection_file}"]
             return KernelSpec(argv=command, display_name=kernel_name, language="python")
 
-    return KernelManager(
-        transport="ipc",
-        ip=str(folder / "k"),
-        connection_file=str(folder / "kernel.json"),
-        kernel_spec_manager=OurSpec(),
-    )
+    place = {"ip": str(folder / "k"), "connection_file": str(folder / "kernel.json")}
+    return KernelManager(transport="ipc", kernel_spec_manager=OurSpec(), **place)
 
 # %% ../nbs/73_kernel.ipynb #3cd78c2c
 class CellError(StageError):
