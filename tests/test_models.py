@@ -261,6 +261,7 @@ def test_roc_area_is_missing_where_there_is_nothing_to_tell_apart() -> None:
 
 def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y, _ = IRIS
+    monkeypatch.setattr("iris_nb.comparison._FEWEST_FOR_THREADS", 0)
     monkeypatch.setenv("IRIS_NB_THREADS", "1")
     alone = compare(CANDIDATES, SCALED, X, y, None, ask(folds=3))
     monkeypatch.setenv("IRIS_NB_THREADS", "3")
