@@ -54,7 +54,13 @@ def study(rounds: int) -> dict[str, Any]:
                 str(project.home / f"plain-{number}"),
                 uri,
             ]
-            stock = [sys.executable, str(HERE / "stock_papermill.py"), str(ROOT), str(project.home / f"stock-{number}")]
+            stock = [
+                sys.executable,
+                str(HERE / "stock_papermill.py"),
+                str(ROOT),
+                str(project.home / f"stock-{number}"),
+                uri,
+            ]
             times["iris-nb run"].append(seconds_of([str(COMMAND), "run", "--profile", "quick"], project.home))
             times["plain script"].append(seconds_of(plain, project.home))
             if number < max(1, rounds // 2):

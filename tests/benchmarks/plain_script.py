@@ -8,21 +8,19 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 gc.disable()  # the same lever as the runner's: no collection while importing
+
+from common import finish  # noqa: E402
 
 from iris_nb.kernel import pinned_environment  # noqa: E402
 
 os.environ.update(pinned_environment(2) | {"MPLBACKEND": "agg"})
 
-from iris_nb.document import render_report  # noqa: E402
-from iris_nb.files import write_json  # noqa: E402
 from iris_nb.folders import STAGES  # noqa: E402
 from iris_nb.pipeline import Request, load_stages, plan_values  # noqa: E402
 from iris_nb.seam import run_cells  # noqa: E402
-from iris_nb.tracking import close_mirror, connect, move_staging, open_mirror  # noqa: E402
 
 
 def main(home: Path, run_dir: Path, uri: str) -> None:
@@ -30,13 +28,6 @@ def main(home: Path, run_dir: Path, uri: str) -> None:
     run_dir.mkdir(parents=True)
     notebooks, declared = load_stages(home)
     values = plan_values(home, declared, Request(profile="quick")).values
-    stages = [{"name": name, "status": "done", "seconds": 0.0, "files": {}, "error": None} for name in STAGES]
-    record = {
-        "format": 1, "id": run_dir.name, "table": "iris", "status": "running", "stages": stages, "parameters": values,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"), "mlflow": {}, "error": None,
-        "model": {"name": "iris", "version": None, "uri": None, "alias": None, "note": ""},
-    }  # fmt: skip
-    write_json(run_dir / "run.json", record)
     for name in STAGES:
         code = [cell["source"] for cell in run_cells(notebooks[name]) if cell["cell_type"] == "code"]
         names: dict[str, object] = {}
@@ -47,12 +38,7 @@ def main(home: Path, run_dir: Path, uri: str) -> None:
         if name == "data":
             gc.freeze()
             gc.enable()
-    store = connect(uri, 20)
-    record |= open_mirror(store, run_dir, record)
-    record |= {"model": move_staging(store, record), "status": "done"}
-    write_json(run_dir / "run.json", record)
-    render_report(run_dir)
-    close_mirror(store, run_dir, record)
+    finish(run_dir, values, uri)
 
 
 if __name__ == "__main__":
