@@ -139,7 +139,7 @@ def run(
     _print_json(result) if as_json else _print_summary(result)
     raise typer.Exit(0 if result["gate"]["passed"] else 3)
 
-# %% ../nbs/90_cli.ipynb #86945ed3
+# %% ../nbs/90_cli.ipynb #bccb9172
 def _print_summary(result: dict[str, Any]) -> None:
     "The end of a run, for a person."
     metric = result["metric"]
@@ -149,7 +149,7 @@ def _print_summary(result: dict[str, Any]) -> None:
     alias = f", now {model['alias']}" if model["alias"] else ""
     note = f" ({model['note']})" if model["note"] else ""
     rows = result["rows"]
-    gate = "passed" if result["gate"]["passed"] else "not passed: " + " ".join(result["gate"]["reasons"])
+    gate = "passed" if result["gate"]["passed"] else "not passed: " + "; ".join(result["gate"]["reasons"])
     lines = {
         "run": f"{result['run']} ({result['seconds']:.1f} s)",
         "rows": f"{rows['train']} for training, {rows['test']} held out",
@@ -253,7 +253,7 @@ def show(
         typer.echo(f"{result['run']}: {result['status']}" + (f" ({result['error']})" if result["error"] else ""))
         _print_table(result["stages"], ["name", "status", "seconds"])
 
-# %% ../nbs/90_cli.ipynb #46abed26
+# %% ../nbs/90_cli.ipynb #28ed2d68
 @app.command("open")
 def open_report(
     asked: Annotated[
@@ -290,7 +290,7 @@ def delete(
         if aliases:
             where = f"{model['name']} version {model['version']}"
             raise InputError(
-                f"the run {run_dir.name} is not deleted: its model {where} is {' and '.join(aliases)}; move the alias first"
+                f"the run {run_dir.name} is not deleted: its model {where} is {' and '.join(aliases)}; a model in use keeps its run (iris-nb ui shows and moves aliases)"
             )
     for run_dir in dict.fromkeys(found):
         delete_run(run_dir)
@@ -312,7 +312,7 @@ def sync(
     if not done:
         typer.echo("every run is in MLflow already", err=True)
 
-# %% ../nbs/90_cli.ipynb #8b4463cb
+# %% ../nbs/90_cli.ipynb #c01761d0
 @app.command()
 def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="port on this machine")] = 5000,
@@ -327,7 +327,7 @@ def ui(
         return
     check_store(settings)
     prepare_store(uri)
-    typer.echo(f"http://127.0.0.1:{port} (Ctrl-C ends it)", err=True)
+    typer.echo(f"MLflow answers in a few seconds at http://127.0.0.1:{port} (Ctrl-C ends it)", err=True)
     command = [
         sys.executable,
         "-m",

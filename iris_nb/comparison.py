@@ -345,13 +345,13 @@ def _choose(leaderboard: list[dict[str, Any]]) -> dict[str, Any]:
     reasons = "; ".join(f"{line['name']}: {line['note']}" for line in leaderboard if line["eligible"])
     raise StageError(f"no candidate could be fitted ({reasons})")
 
-# %% ../nbs/33_comparison.ipynb #62265093
+# %% ../nbs/33_comparison.ipynb #0fdad40a
 def _reason(chosen: dict[str, Any], leaderboard: list[dict[str, Any]], asked: Question, folds: int) -> str:
     "Why the chosen one was chosen, in words."
     rivals = [line for line in leaderboard if line["eligible"] and line["mean"] is not None and line is not chosen]
     deals = f"{asked.repeats} × {folds}" if asked.repeats > 1 else f"{folds}"
     interval = "" if chosen["low"] is None else f" (95 % interval {chosen['low']:.3f} to {chosen['high']:.3f})"
-    place = f"the best of {len(rivals) + 1} candidates" if rivals else "the only candidate"
+    place = f"the best of the {len(rivals) + 1} candidates besides the baseline" if rivals else "the only candidate"
     text = f"{chosen['title']} was chosen: its mean {asked.measure.title} over {deals} folds is {chosen['mean']:.3f}"
     text += f"{interval}, {place}."
     measure = asked.measure

@@ -183,7 +183,7 @@ class Study:
         "Whether single rows of the table may be shown."
         return bool(self.facts["show_rows"])
 
-# %% ../nbs/10_data.ipynb #926eb230
+# %% ../nbs/10_data.ipynb #aca543eb
 def _check_positive(positive: str, classes: Sequence[str], target: str) -> None:
     if positive and positive not in classes:
         raise ParameterError(
@@ -214,7 +214,9 @@ def _share_note(split: Split, test_size: float) -> list[str]:
     share = float(split.test.mean())
     if abs(share - test_size) <= max(0.01, 1.5 / len(split.test)):
         return []
-    return [f"{share:.0%} of the rows are held out, not {test_size:.0%}, because every class needs a row on each side."]
+    return [
+        f"{100 * share:.0f} % of the rows are held out, not {100 * test_size:.0f} %, because every class needs a row on each side."
+    ]
 
 # %% ../nbs/10_data.ipynb #83983123
 def prepare_data(
@@ -439,14 +441,14 @@ def show_contract(
     "What every column promises."
     return Shown([], contract_table(study.contract))
 
-# %% ../nbs/10_data.ipynb #6376dccd
+# %% ../nbs/10_data.ipynb #18680292
 def show_classes(
     study: Study,  # a prepared study
 ) -> Shown:  # a line a class
     "How many rows of each class are on each side."
     counts = study.facts["class_counts"]
     train, test = ([counts[name][part] for name in counts] for part in ("train", "test"))
-    share = [f"{(a + b) / len(study.frame):.1%}" for a, b in zip(train, test, strict=True)]
+    share = [f"{100 * (a + b) / len(study.frame):.1f} %" for a, b in zip(train, test, strict=True)]
     columns = {"class": list(counts), "training rows": train, "held-out rows": test, "share of all rows": share}
     return Shown([], pd.DataFrame(columns))
 

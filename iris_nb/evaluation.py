@@ -266,7 +266,7 @@ def interval(
     low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
-# %% ../nbs/41_evaluation.ipynb #11eeaf08
+# %% ../nbs/41_evaluation.ipynb #9693bea7
 def error_bound(
     errors: int,  # how many rows were answered wrongly
     rows: int,  # how many rows there were
@@ -286,10 +286,10 @@ def caution(
     seen = {0: "no error", 1: "1 error"}.get(errors, f"{errors:,} errors")
     bound = error_bound(errors, rows, confidence)
     verb = "allow" if errors > 1 else "allows"
-    level = f"{confidence:.0%} confidence, one-sided"
-    return f"{seen} in {rows:,} held-out rows still {verb} an error rate of up to {bound:.1%} ({level})"
+    level = f"{100 * confidence:g} % confidence, one-sided"
+    return f"{seen} in {rows:,} held-out rows still {verb} an error rate of up to {100 * bound:.1f} % ({level})"
 
-# %% ../nbs/41_evaluation.ipynb #67e6faa9
+# %% ../nbs/41_evaluation.ipynb #6b35e0ee
 @dataclass(frozen=True)
 class Gate:
     "Whether a model may pass, and why."
@@ -331,7 +331,7 @@ def _verdict(title: str, model: float, baseline: float, low: float, high: float,
     )
     return (
         f"the {title} is {model:.3f} for the model and {baseline:.3f} for the majority baseline; "
-        f"the {confidence:.0%} interval of the improvement, {low:+.3f} to {high:+.3f}, {outcome}"
+        f"the {100 * confidence:g} % interval of the improvement, {low:+.3f} to {high:+.3f}, {outcome}"
     )
 
 # %% ../nbs/41_evaluation.ipynb #610b29ac

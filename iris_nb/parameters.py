@@ -79,7 +79,7 @@ def check_value(
         _check_allowed(name, typed, parameter.allowed)
     return typed
 
-# %% ../nbs/71_parameters.ipynb #0496c323
+# %% ../nbs/71_parameters.ipynb #561ad412
 _WRONG = object()
 _TYPE_WORDS = {
     "str": "text",
@@ -103,10 +103,15 @@ def _typed(kind: str, value: Any) -> Any:
     if kind == "bool":
         return value if isinstance(value, bool) else _WRONG
     if kind == "dict":
-        return value if isinstance(value, dict) and all(isinstance(k, str | int | float) for k in value) else _WRONG
+        return {_key(k): v for k, v in value.items()} if isinstance(value, dict) else _WRONG
     items = value if isinstance(value, list) else [value]
     texts = [_typed("str", item) for item in items]
     return _WRONG if any(text is _WRONG for text in texts) else texts
+
+# %% ../nbs/71_parameters.ipynb #22384590
+def _key(key: Any) -> str:
+    "A key of a mapping as text."
+    return str(key).lower() if isinstance(key, bool) else str(key)
 
 # %% ../nbs/71_parameters.ipynb #910a1852
 def _check_allowed(name: str, value: Any, allowed: str) -> None:

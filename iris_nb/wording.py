@@ -16,7 +16,7 @@ from jinja2 import ChainableUndefined
 
 # %% auto #0
 __all__ = ['DASH', 'UNSAFE', 'METRIC_WORDS', 'is_number', 'percent', 'score', 'count', 'duration', 'label', 'sentence', 'literal',
-           'command', 'count_of', 'pairs', 'metric_title', 'metric_help', 'at', 'records']
+           'command', 'count_of', 'pairs', 'metric_title', 'metric_phrase', 'metric_help', 'at', 'records']
 
 # %% ../nbs/61_wording.ipynb #4be6f4f9
 DASH = "–"
@@ -122,7 +122,7 @@ def pairs(
     "The items of a mapping, sorted by name."
     return sorted(value.items(), key=lambda item: str(item[0]).casefold()) if isinstance(value, dict) else []
 
-# %% ../nbs/61_wording.ipynb #9e871bf7
+# %% ../nbs/61_wording.ipynb #f52cf68a
 METRIC_WORDS = {
     "accuracy": ("Accuracy", "share of rows named right"),
     "balanced_accuracy": ("Balanced accuracy", "share named right in each class, averaged over the classes"),
@@ -142,6 +142,19 @@ def metric_title(
 ) -> str:  # for a heading
     "The title of a metric."
     return METRIC_WORDS.get(str(name), (str(name or DASH).replace("_", " ").capitalize(), ""))[0]
+
+
+def metric_phrase(
+    name: Any,  # the name of a metric
+) -> str:  # for the middle of a sentence: names of people and abbreviations keep their capitals
+    "The title of a metric inside a sentence."
+    title = metric_title(name)
+    word = title.split()[0]
+    return (
+        title
+        if word.isupper() or any(c.isdigit() for c in word) or word in ("Matthews", "Brier")
+        else title[0].lower() + title[1:]
+    )
 
 
 def metric_help(
