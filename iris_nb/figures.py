@@ -484,7 +484,7 @@ def _certainty_live(rows: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any
     layout["yaxis"] |= ticks | {"range": [len(classes) - 0.5, -0.5], "ticks": ""}
     return {"data": [_trace(part, name, marker) for part, name, marker in marks if len(part)], "layout": layout}
 
-# %% ../nbs/62_figures.ipynb #e7908c63
+# %% ../nbs/62_figures.ipynb #19f84a60
 @dataclass(frozen=True)
 class Material:
     "What the figures of a run are drawn from."
@@ -500,7 +500,8 @@ def number_columns(
     study: Any,  # the StudyData of a run
 ) -> list[str]:  # names of its feature columns that hold numbers
     "The feature columns that can be drawn on an axis."
-    return [c.name for c in study.contract.features if c.kind in ("number", "integer")]
+    numbers = [c.name for c in study.contract.features if c.kind in ("number", "integer")]
+    return [name for name in numbers if not study.train[name].abs().max() > _LARGEST_DRAWN]
 
 
 def draw_figures(
@@ -521,7 +522,10 @@ def draw_figures(
     drawn, notes = _column_figures(study, truth, telling, most)
     return figures + drawn, notes
 
-# %% ../nbs/62_figures.ipynb #09eae36f
+# %% ../nbs/62_figures.ipynb #c3ee4d3c
+_LARGEST_DRAWN = 1e100  # beyond it the ticks of an axis overflow
+
+
 def truth_table(
     predictions: pd.DataFrame,  # row, actual, predicted, and one `p:` column for each class
 ) -> pd.DataFrame:  # row, actual, predicted, p, sure

@@ -127,7 +127,7 @@ def _check_allowed(name: str, value: Any, allowed: str) -> None:
             near = did_you_mean(str(item), choices)
             raise ParameterError(f"the parameter '{name}' is '{item}'; allowed are {name_list(choices)}{near}")
 
-# %% ../nbs/71_parameters.ipynb #94ae129b
+# %% ../nbs/71_parameters.ipynb #31390505
 def parse_value(
     parameter: Parameter,  # as declared
     text: str,  # what stands behind the `=`
@@ -138,8 +138,8 @@ def parse_value(
         return check_value(parameter, text, where)
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = text
+    except (yaml.YAMLError, RecursionError):
+        value = text[:200]
     if parameter.type == "list[str]" and isinstance(value, str) and "," in value:
         raise ParameterError(
             f"the parameter '{parameter.name}' is a list; write it with brackets: {parameter.name}=[{text}]"
@@ -194,7 +194,7 @@ def default_values(
     "The values that the notebooks declare."
     return Values({s: {p.name: p.default for p in ps} for s, ps in declared.items()}, {s: {} for s in declared})
 
-# %% ../nbs/71_parameters.ipynb #1ca94f54
+# %% ../nbs/71_parameters.ipynb #24a92bf9
 def read_layer(
     path: Path,  # a YAML file nested by stage
 ) -> dict[str, dict[str, Any]]:  # stage → name → value
@@ -204,7 +204,7 @@ def read_layer(
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ParameterError(f"the parameter file '{path}' cannot be read: {reason}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
         raise ParameterError(
             f"the parameter file '{path}' is not YAML (line {line}); nest names by stage, as in `models: {{folds: 5}}`"

@@ -130,12 +130,14 @@ def list_runs(
             continue
     return records
 
-# %% ../nbs/05_runs.ipynb #3d46d269
+# %% ../nbs/05_runs.ipynb #84084b0c
 def find_run(
     reports: Path,  # the folder of all runs
     asked: str,  # an id, a unique beginning of one, a name, or `latest`
 ) -> Path:  # the folder of that run
     "The run that a word means."
+    if not asked.strip():
+        raise UnknownRunError("the name of the run is empty; give an id, a beginning of one, a name, or latest")
     exact = reports / asked
     if re.fullmatch(r"\w[\w-]*", asked) and (exact / MANIFEST_NAME).exists():
         return exact
@@ -145,7 +147,7 @@ def find_run(
     if asked == "latest":
         return reports / str(records[0]["id"])
     found = [r["id"] for r in records if r.get("name") == asked] or [
-        r["id"] for r in records if _begins(r["id"], asked)
+        r["id"] for r in records if str(r["id"]).startswith(asked)
     ]
     if len(found) == 1:
         return reports / str(found[0])
@@ -154,10 +156,6 @@ def find_run(
     names = [str(r["id"]) for r in records] + [str(r["name"]) for r in records if r.get("name")]
     near = did_you_mean(asked, names) or f"; the newest is '{records[0]['id']}'"
     raise UnknownRunError(f"no run is called '{asked}'{near}; see: iris-nb runs")
-
-
-def _begins(run_id: str, asked: str) -> bool:
-    return bool(asked) and run_id.startswith(asked)
 
 # %% ../nbs/05_runs.ipynb #01f8369b
 def delete_run(

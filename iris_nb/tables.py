@@ -49,7 +49,7 @@ class Table:
         "The number of each row in the source, from 1; the header does not count."
         return np.arange(1, len(self.frame) + 1, dtype=np.int64)
 
-# %% ../nbs/11_tables.ipynb #c122ac56
+# %% ../nbs/11_tables.ipynb #62ffd62a
 _MARKS = {
     b"PK\x03\x04": "is a zip archive or an Excel workbook; save the table as CSV",
     b"\xd0\xcf\x11\xe0": "is an old Excel workbook; save the table as CSV",
@@ -69,6 +69,8 @@ def _missing_file(path: Path) -> TableError:
 def _read_bytes(path: Path) -> bytes:
     if path.is_dir():
         raise TableError(f"'{path}' is a folder, not a file; name the table in it")
+    if path.exists() and not path.is_file():
+        raise TableError(f"'{path}' is a pipe or a device, not a file; save the table to a file first")
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):

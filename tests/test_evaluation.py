@@ -150,7 +150,7 @@ def test_the_error_bound_is_that_of_scipy(errors: int, rows: int) -> None:
 
 
 def test_no_error_in_thirty_rows_still_allows_nearly_a_tenth() -> None:
-    assert "no error in 30 held-out rows still allows an error rate of up to 9.5%" in caution(
+    assert "no error in 30 held-out rows still allows an error rate of up to 9.5 %" in caution(
         np.diag([10, 10, 10]), 0.95
     )
 
