@@ -185,7 +185,7 @@ def connect(
     prepare_store(uri)
     return Store(uri, mlflow, mlflow.MlflowClient(uri, uri))
 
-# %% ../nbs/52_tracking.ipynb #ee814f91
+# %% ../nbs/52_tracking.ipynb #94b4e970
 def open_mirror(
     store: Store,  # as from `connect`
     run_dir: Path,  # the folder of a run
@@ -202,7 +202,7 @@ def open_mirror(
         model = _register(store, run_id, run_dir, record)
     return {"mlflow": {"run_id": run_id, "tracking": _shown(store.uri), "synced": False}, "model": model}
 
-
+# %% ../nbs/52_tracking.ipynb #7daf4ee7
 def move_staging(
     store: Store,  # as from `connect`
     record: dict[str, Any],  # the manifest of a run that is done

@@ -283,11 +283,25 @@ def test_every_bad_table_is_refused(name: str, project: Project, tmp_path: Path)
         (["run", "--name", "latest"], "latest"),
         (["run", "."], "folder"),
         (["run", "irsi"], "iris"),
+        (["delete", ""], "empty"),
+        (["show", " "], "empty"),
+        (["run", "-p", "seed=" + "[" * 5000], "whole number"),
     ],
     ids=lambda value: "-".join(value)[:40] if isinstance(value, list) else "",
 )
 def test_bad_words_are_refused(words: list[str], word: str, project: Project) -> None:
     assert word in refused(project, *words)
+
+
+def test_bad_settings_are_refused(project: Project) -> None:
+    assert "did you mean 'IRIS_NB_REPORTS_DIR'" in refused(project, "run", IRIS_NB_REPORT_DIR="x")
+    assert "foo://x" in refused(project, "run", IRIS_NB_TRACKING_URI="foo://x")
+    assert "IRIS_NB_THREADS" in refused(project, "run", IRIS_NB_THREADS="0")
+
+
+def test_a_pipe_is_refused(project: Project, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    assert "pipe" in refused(project, "run", tmp_path / "pipe.csv", "--target", "y")
 
 
 def test_json_of_a_refusal_is_one_object(project: Project) -> None:
