@@ -252,7 +252,7 @@ def _first_record(plan: Plan, settings: Settings) -> dict[str, Any]:
         **environment_facts(settings.home),
     }
 
-# %% ../nbs/70_pipeline.ipynb #4f332f25
+# %% ../nbs/70_pipeline.ipynb #75bc1194
 def run_stage(
     recorder: Recorder,  # of the run
     plan: Plan,  # what is run
@@ -276,14 +276,17 @@ def run_stage(
     except CellError as error:
         _raise_input_error(name, error)
         seconds = round(time.monotonic() - start, 3)
-        recorder.stage(name, status="failed", seconds=seconds, error=str(error), files=sha256_folder(folder))
+        recorder.stage(name, status="failed", seconds=seconds, error=str(error), files=_files_of(folder))
         progress.done(name, "failed", seconds)
         raise StageError(f"the stage '{name}' failed: {error}") from None
     seconds = round(time.monotonic() - start, 3)
-    files = {f"{name}/{path}": digest for path, digest in sha256_folder(folder).items()}
-    recorder.stage(name, status="done", seconds=seconds, files=files, process=kernel.pid)
+    recorder.stage(name, status="done", seconds=seconds, files=_files_of(folder), process=kernel.pid)
     progress.done(name, "done", seconds)
     Background(lambda: _read_ahead(folder / f"{name}.ipynb"))
+
+
+def _files_of(folder: Path) -> dict[str, str]:
+    return {f"{folder.name}/{path}": digest for path, digest in sha256_folder(folder).items()}
 
 
 def _read_ahead(path: Path) -> None:
