@@ -630,14 +630,14 @@ def _only_for(declared: Declared, stage: str, text: str) -> None:
         )
     targets_of(declared, f"{stage}.{name.rpartition('.')[2]}")
 
-# %% ../nbs/70_pipeline.ipynb #951b6f68
+# %% ../nbs/70_pipeline.ipynb #9e394c2c
 def debug_notebook(
     settings: Settings,  # the settings in force
     run_dir: Path,  # the folder of a run that failed or was killed
 ) -> Path:  # the notebook
     "Write the notebook of a failed stage, ready to be executed cell by cell."
     import nbformat
-    from papermill.parameterize import parameterize_notebook
+    from papermill.translators import translate_parameters
 
     record = read_evidence(run_dir)
     name = next((s["name"] for s in record["stages"] if s["status"] in ("failed", "killed")), "")
@@ -654,7 +654,10 @@ def debug_notebook(
     node.cells.insert(1, nbformat.v4.new_markdown_cell(words))
     (place / "inputs").mkdir(parents=True, exist_ok=True)
     parameters = record["parameters"][name] | {"run_dir": str(place / "inputs")}
-    node = parameterize_notebook(node, parameters, report_mode=False, engine_name=None)
+    code = translate_parameters("python3", "python", parameters, "Parameters")
+    injected = nbformat.v4.new_code_cell(code, metadata={"tags": ["injected-parameters"]})
+    at = next(i for i, cell in enumerate(node.cells) if "parameters" in cell.metadata.get("tags", []))
+    node.cells.insert(at + 1, injected)
     return write_text(place / f"{name}.ipynb", nbformat.writes(node))
 
 # %% ../nbs/70_pipeline.ipynb #a85155d0

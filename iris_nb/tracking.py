@@ -289,7 +289,7 @@ def _log_stages(store: Store, experiment: str, parent: str, record: dict[str, An
             store.client.log_metric(child, "seconds", float(stage["seconds"]))
         store.client.set_terminated(child, _STATUS[stage["status"]])
 
-# %% ../nbs/52_tracking.ipynb #d9f83aca
+# %% ../nbs/52_tracking.ipynb #a46302c1
 def _register(store: Store, run_id: str, run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
     "Register the model of a run, once; returns the `model` part of the manifest."
     name, client = record["table"], store.client
@@ -308,7 +308,7 @@ def _register(store: Store, run_id: str, run_dir: Path, record: dict[str, Any]) 
     uri = f"models:/{name}/{version}"
     return {"name": name, "version": version, "uri": uri, "alias": None, "note": note}
 
-
+# %% ../nbs/52_tracking.ipynb #df16e126
 def _same_model(store: Store, name: str, manifest: str) -> list[Any]:
     "The registered versions that hold the very same model files, oldest first."
     found = store.client.search_model_versions(f"name = '{name}' and tag.`iris_nb.manifest_sha256` = '{manifest}'")
