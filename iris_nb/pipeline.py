@@ -295,7 +295,7 @@ def key_of(
         inputs = stage_inputs(name, {entry["name"]: entry["files"] for entry in work.recorder.record["stages"]})
     return stage_key(name, work.plan.codes[name], parameters, inputs)
 
-# %% ../nbs/70_pipeline.ipynb #9bc38454
+# %% ../nbs/70_pipeline.ipynb #f45acd64
 def advance(
     work: Work,  # a run whose earlier stages are done
     name: str,  # the stage
@@ -311,7 +311,7 @@ def advance(
         if entry is not None and take(entry, work.recorder.run_dir):
             _took(work, name, key, entry.run, entry.files, round(time.monotonic() - start, 3))
             return
-    reason = because(nearest(work.cache, key)) if not work.plan.request.fresh else ""
+    reason = because(nearest(work.cache, key, work.plan.table)) if not work.plan.request.fresh else ""
     execute_stage(work, name, key, f"re-run because {reason}" if reason else None)
 
 
@@ -331,7 +331,7 @@ def _took(work: Work, name: str, key: StageKey, run: str, files: dict[str, str],
     work.recorder.stage(name, **_PENDING | facts | {"reason": reason})
     work.progress.done(name, status, seconds, reason or f"from {run}")
 
-# %% ../nbs/70_pipeline.ipynb #7ae08fc2
+# %% ../nbs/70_pipeline.ipynb #7381827b
 def execute_stage(
     work: Work,  # a run whose earlier stages are done
     name: str,  # the stage
@@ -359,8 +359,14 @@ def execute_stage(
     recorder.stage(name, status="done", seconds=seconds, files=files, process=kernel.pid)
     progress.done(name, "done", seconds, reason or "")
     Background(lambda: _read_ahead(folder / f"{name}.ipynb"))
-    if work.settings.cache_gb:
-        work.keeping.append(Background(lambda: keep(work.cache, key, recorder.run_dir, files, seconds)))
+    _keep_result(work, key, files, seconds)
+
+
+def _keep_result(work: Work, key: StageKey, files: dict[str, str], seconds: float) -> None:
+    "Put what a stage has left into the cache, unless its input changed under its feet."
+    if work.settings.cache_gb and key_of(work, key.stage) == key:
+        run_dir, table = work.recorder.run_dir, work.plan.table
+        work.keeping.append(Background(lambda: keep(work.cache, key, run_dir, files, seconds, table)))
 
 # %% ../nbs/70_pipeline.ipynb #3768c679
 def _files_of(folder: Path) -> dict[str, str]:
@@ -379,7 +385,7 @@ def _raise_input_error(stage: str, error: CellError) -> None:
     if stage in STAGES[:3] and isinstance(kind, type) and issubclass(kind, InputError):
         raise kind(error.evalue) from None
 
-# %% ../nbs/70_pipeline.ipynb #7458df69
+# %% ../nbs/70_pipeline.ipynb #c5218011
 @dataclass(frozen=True)
 class Outlook:
     "What a run would do with one stage."
@@ -406,7 +412,7 @@ def foresee(
             drawn = "; the page is drawn anew in any case" if name == "report" else ""
             found.append(Outlook(name, "cached", f"from {entry.run}{drawn}"))
             continue
-        found.append(_outlook(name, nearest(cache, key, inputs_known=not anew), anew))
+        found.append(_outlook(name, nearest(cache, key, plan.table, inputs_known=not anew), anew))
         anew = anew or name
     return found
 
