@@ -18,7 +18,7 @@ __all__ = ['same_form', 'value_codes', 'row_codes', 'match_numbers', 'match_cont
 _Ints = npt.NDArray[np.int64]
 _Bools = npt.NDArray[np.bool_]
 
-# %% ../nbs/15_alignment.ipynb #dbe4b6d1
+# %% ../nbs/15_alignment.ipynb #2a404b01
 def same_form(
     left: pd.Series,  # a column
     right: pd.Series,  # the column of the same name in the other table
@@ -31,21 +31,22 @@ def same_form(
         return pd.concat([column.astype("float64") for column in both], ignore_index=True)
     if all(pd.api.types.is_datetime64_any_dtype(column.dtype) for column in both):
         return pd.concat([pd.to_datetime(column, utc=True) for column in both], ignore_index=True)
-    return pd.concat([_as_text(column) for column in both], ignore_index=True)
+    mixed = any(_is_number(column) for column in both)
+    return pd.concat([_as_text(column, mixed) for column in both], ignore_index=True)
 
 
 def _is_number(column: pd.Series) -> bool:
     return bool(pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype))
 
 
-def _as_text(column: pd.Series) -> pd.Series:
-    "Values as text, missing ones as None; 3.0 as 3."
-    known = column.notna().to_numpy()
-    text = np.full(len(column), None, dtype=object)
-    text[known] = [str(value).removesuffix(".0") for value in column[known]]
-    return pd.Series(text, dtype=object)
+def _as_text(column: pd.Series, mixed: bool) -> pd.Series:
+    "Values as text, missing ones as None; beside a column of numbers, what is a number is written like one."
+    numbers = pd.to_numeric(column, errors="coerce") if mixed else pd.Series(np.nan, index=column.index)
+    both = zip(column, numbers, strict=True)
+    texts = [None if pd.isna(v) else repr(float(n)) if pd.notna(n) else str(v) for v, n in both]
+    return pd.Series(texts, dtype=object)
 
-# %% ../nbs/15_alignment.ipynb #7b0ac99c
+# %% ../nbs/15_alignment.ipynb #149f0632
 def value_codes(
     left: pd.DataFrame,  # a table
     right: pd.DataFrame,  # another
@@ -54,7 +55,7 @@ def value_codes(
     "Values as numbers that are equal where the values are."
     codes = np.zeros((len(left) + len(right), len(columns)), dtype=np.int64)
     for place, name in enumerate(columns):
-        codes[:, place] = pd.factorize(same_form(left[name], right[name]).to_numpy())[0]
+        codes[:, place] = pd.factorize(same_form(left[name], right[name]))[0]
     return codes[: len(left)], codes[len(left) :]
 
 
@@ -152,7 +153,7 @@ class Alignment:
         "Whether equal rows stand in another order."
         return bool((np.diff(self.right[self.same]) < 0).any())
 
-# %% ../nbs/15_alignment.ipynb #2e5ac2e6
+# %% ../nbs/15_alignment.ipynb #63baf5be
 def align_tables(
     left: pd.DataFrame,  # a table
     right: pd.DataFrame,  # another
@@ -167,7 +168,8 @@ def align_tables(
     if columns and _explains_more(rows[0], rows[1], pairs):
         matched = match_contents(rows[0], rows[1])
         gaps = match_gaps(matched, len(left), len(right))
-        by, pairs = "content", tuple(np.concatenate(both) for both in zip(matched, gaps, strict=True))
+        here, there = (np.concatenate(both) for both in zip(matched, gaps, strict=True))
+        by, pairs = "content", (here, there)
     order = np.argsort(pairs[0], kind="stable")
     here, there = pairs[0][order], pairs[1][order]
     alone = [np.setdiff1d(np.arange(len(t)), p) for t, p in ((left, here), (right, there))]
