@@ -130,12 +130,12 @@ def _last_known(places: _Ints) -> _Ints:
     "The nearest place at or before each that is not -1."
     return np.maximum.accumulate(places) if len(places) else places
 
-# %% ../nbs/15_alignment.ipynb #7eb88a5e
+# %% ../nbs/15_alignment.ipynb #1a71c6b1
 @dataclass(frozen=True)
 class Alignment:
     "Which rows of one table are which rows of another."
 
-    by: str  # "number" or "content"
+    by: str  # "number" or "content"; "nothing" where nobody asked
     left: _Ints  # places of left's rows that have a partner, ascending (pairs,)
     right: _Ints  # their partners' places in the right table (pairs,)
     columns: list[str]  # names of the columns that both have, in left's order

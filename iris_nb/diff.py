@@ -199,24 +199,30 @@ def _module(name: str, hashes: list[dict[str, str]], known: list[dict[str, str]]
     )
     return {"module": name, "only": only, "lines": None, "note": note}
 
-# %% ../nbs/77_diff.ipynb #84e7e5cc
+# %% ../nbs/77_diff.ipynb #d373d267
 def _notebooks(left: Side, right: Side, most: int) -> list[dict[str, Any]]:
     "The stage notebooks whose Run section differs, with their cells."
     hashes = [side.record.get("notebooks") or {} for side in (left, right)]
     stages = [item["stage"] for item in _differing_items(hashes[0], hashes[1], "stage")]
     found = []
     for stage in sorted(stages, key=lambda s: STAGES.index(s) if s in STAGES else len(STAGES)):
-        paths = [side.path / stage / f"{stage}.ipynb" for side in (left, right)]
-        sides = zip(("left", "right"), (left, right), paths, strict=True)
-        absent = [word for word, side, path in sides if not (side.done(stage) and path.is_file())]
-        if absent:
-            note = f"not shown: the {' and the '.join(absent)} run left no executed notebook of this stage"
+        books = [_notebook(side.path / stage / f"{stage}.ipynb") for side in (left, right)]
+        if None in books:
+            absent = [where for where, book in zip(("left", "right"), books, strict=True) if book is None]
+            note = f"not shown: the {' and the '.join(absent)} run left no whole notebook of this stage"
             found.append({"stage": stage, "cells": [], "note": note})
             continue
-        books = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-        cells = [asdict(change) for change in cell_changes(books[0], books[1], most)]
+        cells = [asdict(change) for change in cell_changes(books[0] or {}, books[1] or {}, most)]
         found.append({"stage": stage, "cells": cells, "note": ""})
     return found
+
+
+def _notebook(path: Path) -> dict[str, Any] | None:
+    "An executed notebook; None where it is not there, or half of one."
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
 
 # %% ../nbs/77_diff.ipynb #bd6d7c78
 @dataclass(frozen=True)
@@ -250,7 +256,7 @@ class Tables:
         both = pairs.same & self.held(0)[pairs.left] & self.held(1)[pairs.right]
         return pairs.left[both], pairs.right[both]
 
-# %% ../nbs/77_diff.ipynb #5bdf52d0
+# %% ../nbs/77_diff.ipynb #b6b82483
 def lay_tables(
     frames: tuple[pd.DataFrame, pd.DataFrame],  # of the left and of the right run
     splits: tuple[pd.DataFrame, pd.DataFrame],  # their split.parquet
@@ -264,6 +270,10 @@ def lay_tables(
         none = np.zeros(0, dtype=np.int64)
         equal = np.zeros((len(every), len(names)), dtype=bool)
         return Tables(frames, splits, facts, Alignment("number", every, every, names, equal, none, none))
+    shared, most = len(set(frames[0].columns) & set(frames[1].columns)), max(len(frame.columns) for frame in frames)
+    if 2 * shared < most:  # another table: what would be laid beside what?
+        none, nothing = np.zeros(0, dtype=np.int64), np.zeros((0, 0), dtype=bool)
+        return Tables(frames, splits, facts, Alignment("nothing", none, none, [], nothing, none, none))
     return Tables(frames, splits, facts, align_tables(frames[0], frames[1], numbers[0], numbers[1]))
 
 
@@ -278,7 +288,7 @@ def load_tables(
     splits = tuple(pd.read_parquet(side.path / "data" / "split.parquet") for side in (left, right))
     return lay_tables((frames[0], frames[1]), (splits[0], splits[1]), (left.facts("data"), right.facts("data")))
 
-# %% ../nbs/77_diff.ipynb #5bfb689b
+# %% ../nbs/77_diff.ipynb #3d427a97
 def data_differences(
     tables: Tables,  # of two runs
     most: int,  # rows to list
@@ -300,6 +310,7 @@ def data_differences(
             "listed": _listed_rows(tables, changed, most),
         },
         "columns": {
+            "common": [name for name in names[0] if name in names[1]],
             "removed": [name for name in names[0] if name not in names[1]],
             "added": [name for name in names[1] if name not in names[0]],
             "changed": sorted(by_column, key=lambda item: -int(str(item["rows"]))),
@@ -358,7 +369,7 @@ def plain_value(
         return value if np.isfinite(value) else None
     return value if value is None or isinstance(value, bool | int) else str(value)
 
-# %% ../nbs/77_diff.ipynb #eef30357
+# %% ../nbs/77_diff.ipynb #349c218e
 def split_differences(
     tables: Tables,  # of two runs
 ) -> dict[
@@ -368,14 +379,14 @@ def split_differences(
     pairs, held = tables.alignment, (tables.held(0), tables.held(1))
     here, there = held[0][pairs.left], held[1][pairs.right]
     return {
-        "same": bool((here == there).all()) and not len(pairs.removed) and not len(pairs.added),
+        "same": bool(len(here) == len(held[0]) == len(held[1]) and (here == there).all()),
         "held_out": [int(side.sum()) for side in held],
         "common": len(tables.common[0]),
         "changed": int((here & there & ~pairs.same).sum()),
         "trained_on": [int((~here & there).sum()), int((here & ~there).sum())],
     }
 
-# %% ../nbs/77_diff.ipynb #91319c2e
+# %% ../nbs/77_diff.ipynb #c8e0df73
 FEWEST_ROWS = 10  # common held-out rows below which scores are not compared
 
 
@@ -391,9 +402,8 @@ def why_not_comparable(
     targets = [facts.get("target") for facts in tables.facts]
     if targets[0] != targets[1]:
         return f"the runs predict different columns: {name_list(targets)}"
-    shared, most = len(tables.alignment.columns), max(len(frame.columns) for frame in tables.frames)
-    if 2 * shared < most:
-        return f"the runs are about different tables: they share {shared} of {most} columns"
+    if tables.alignment.by == "nothing":
+        return "the runs are about different tables, which have fewer than half of their columns in common"
     return "" if len(tables.common[0]) else "the runs have no held-out row in common"
 
 # %% ../nbs/77_diff.ipynb #0ef76cf0

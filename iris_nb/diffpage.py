@@ -37,14 +37,14 @@ __all__ = ['LEFT', 'RIGHT', 'MARK', 'SECTIONS', 'signed', 'between', 'study_sent
            'data_sentences', 'row_line', 'clean_code', 'code_sentences', 'verdict', 'differences_figure', 'answer_grid',
            'page_path', 'check_target', 'diff_html', 'tiles', 'render_diff']
 
-# %% ../nbs/66_diffpage.ipynb #90bf3207
+# %% ../nbs/66_diffpage.ipynb #cfff9cd1
 def signed(
     value: Any,  # a difference
 ) -> str:  # `+0.033`, with a true minus sign
     "A difference with its sign."
     if not is_number(value):
         return DASH
-    text = f"{value:+.3f}" if value == 0 or abs(value) >= 0.0005 else f"{value:+.1g}"
+    text = f"{value:+.3f}" if abs(value) >= 0.0005 else f"{value:+.5f}" if abs(value) >= 5e-6 else f"{value:+.0e}"
     return ("0" if value == 0 else text).replace("-", "−")
 
 
@@ -55,13 +55,13 @@ def between(
     "An interval of a difference."
     return f"{signed(low)} to {signed(high)}" if is_number(low) and is_number(high) else DASH
 
-# %% ../nbs/66_diffpage.ipynb #bc50a6cd
+# %% ../nbs/66_diffpage.ipynb #7c3f451b
 def study_sentence(
     result: dict[str, Any],  # a comparison
 ) -> str:  # one sentence
     "Whether two runs are the same study."
     if result["same_run"]:
-        return f"This compares the run {result['left']['run']} with itself."
+        return f"This compares the run {result['left']['run']} with itself, so nothing differs."
     data = result["data"]
     if data is None:
         late = [s["run"] for s in (result["left"], result["right"]) if "data" not in s.get("reached", [])]
@@ -69,8 +69,8 @@ def study_sentence(
     (table, other), (target, aim) = ([label(x, 60) for x in data[key]] for key in ("table", "target"))
     if target != aim:
         return f"These are two studies: the left run predicts {target} (table {table}), the right run {aim} (table {other})."
-    if len(data["columns"]["removed"]) + len(data["columns"]["added"]) and not result["answers"]["comparable"]:
-        return f"Both runs predict {target}, the left from the table {table}, the right from the table {other}."
+    if data["rows"]["matched_by"] == "nothing":
+        return f"Both runs predict {target}, but from tables that have little in common ({table} and {other})."
     names = f"the table {table}" if table == other else f"two tables, {table} and {other}"
     return f"Both runs predict {target} from {names}."
 
@@ -99,7 +99,7 @@ def _few(words: Sequence[str], most: int = 3) -> str:
     more = len(words) - most
     return ", ".join(words[:most]) + (f" and {more} more" if more > 0 else "")
 
-# %% ../nbs/66_diffpage.ipynb #d0d50ded
+# %% ../nbs/66_diffpage.ipynb #3db03b0c
 def _parameters(result: dict[str, Any]) -> str:
     "The parameters that were changed; one of several stages once."
     found: dict[tuple[str, str, str], list[str]] = {}
@@ -114,6 +114,8 @@ def _parameters(result: dict[str, Any]) -> str:
 def _data(result: dict[str, Any]) -> str:
     "What became of rows and columns."
     rows, columns = result["data"]["rows"], result["data"]["columns"]
+    if rows["matched_by"] == "nothing":
+        return "another table"
     words = [f"{count_of(rows[what], 'row', 'rows')} {what}" for what in ("changed", "removed", "added") if rows[what]]
     words += [
         f"{count_of(columns[what], 'column', 'columns')} {what}" for what in ("removed", "added") if columns[what]
@@ -137,18 +139,19 @@ def _environment(result: dict[str, Any]) -> str:
     found += [(d["name"], d) for d in result["environment"]["dependencies"]]
     return _few([f"{name} {literal(d['left'], 30)} → {literal(d['right'], 30)}" for name, d in found])
 
-# %% ../nbs/66_diffpage.ipynb #9dddc652
+# %% ../nbs/66_diffpage.ipynb #fa494275
 def metric_sentence(
     result: dict[str, Any],  # a comparison
     name: str,  # of a metric
+    again: bool = False,  # whether the rows were named in a sentence before
 ) -> str:  # one sentence
     "How far apart two runs are in one metric."
     line: dict[str, Any] = next((s for s in result["metrics"]["scores"] if s["name"] == name), {})
     title, rows = metric_phrase(name), count_of(result["metrics"]["rows"], "held-out row", "held-out rows")
     if not is_number(line.get("difference")):
         return f"The {title} cannot be measured on the {rows} that both runs have in common."
-    text = f"On the {rows} that both runs have in common, the {title} is {score(line['left'], name)} on the left and "
-    text += f"{score(line['right'], name)} on the right"
+    text = "On them, the " if again else f"On the {rows} that both runs have in common, the "
+    text += f"{title} is {score(line['left'], name)} on the left and {score(line['right'], name)} on the right"
     if line["low"] is None:
         return f"{text}; too few draws could be measured for an interval."
     if line["difference"] == line["low"] == line["high"] == 0:
@@ -178,15 +181,17 @@ def answers_sentence(
     told = _and([f"{count(found[key])} {way}" for key, way in ways if found[key]])
     return f"{count(found['changed'])} of {rows} changed the predicted class ({percent(found['share'])}): {told}."
 
-# %% ../nbs/66_diffpage.ipynb #32cfaf7e
+# %% ../nbs/66_diffpage.ipynb #0dc3cc90
 def summary(
     result: dict[str, Any],  # a comparison
 ) -> list[str]:  # sentences
     "A comparison in a few sentences."
     metrics = result["metrics"]
+    if result["same_run"]:
+        return [study_sentence(result), *unfinished(result)]
     told = [study_sentence(result), changed_sentence(result)]
     if metrics["comparable"]:
-        told += [metric_sentence(result, name) for name in metrics["study"]]
+        told += [metric_sentence(result, name, place > 0) for place, name in enumerate(metrics["study"])]
     else:
         told.append(f"The scores are not compared: {metrics['why']}.")
     told.append(answers_sentence(result))
@@ -249,7 +254,7 @@ def mcnemar_sentence(
     enough = "which is hard to put down to chance" if found["p_value"] < 0.05 else "which chance explains well enough"
     return f"{told} (McNemar's exact test), {enough}."
 
-# %% ../nbs/66_diffpage.ipynb #598abd91
+# %% ../nbs/66_diffpage.ipynb #5e4ce2eb
 @dataclass(frozen=True)
 class Block:
     "A part of a comparison for the terminal."
@@ -266,6 +271,8 @@ def blocks(
     most: int = 12,  # lines of a table, and of a piece of code
 ) -> list[Block]:  # in the order of importance
     "A comparison as blocks for the terminal."
+    if result["same_run"]:
+        return [_runs_block(result, most)]
     parts = (_runs_block, _parameters_block, _data_block, _environment_block, *_CODE_BLOCKS, _metrics_block)
     return [block for part in (*parts, _answers_block, _models_block) for block in [part(result, most)] if block]
 
@@ -317,12 +324,21 @@ def _environment_block(result: dict[str, Any], most: int) -> Block | None:
     )
     return _cut(Block("Environment", told, ["what", "left", "right", ""], rows), most) if rows or told else None
 
-# %% ../nbs/66_diffpage.ipynb #b0e760ee
+# %% ../nbs/66_diffpage.ipynb #be8d4306
 def data_sentences(
     data: dict[str, Any],  # the part `data` of a comparison
 ) -> list[str]:  # about bytes, values, rows, columns and split
     "What became of the table, in sentences."
     rows, columns, split = data["rows"], data["columns"], data["split"]
+    held, either = split["held_out"], split["trained_on"]
+    if rows["matched_by"] == "nothing":
+        told = [
+            f"The tables have fewer than half of their columns in common ({len(columns['common'])}), so their rows are not compared."
+        ]
+        told.append(
+            f"The left run held out {count(held[0])} of {count(rows['left'])} rows, the right run {count(held[1])} of {count(rows['right'])}."
+        )
+        return told
     if data["same_table"]:
         told = ["The table is the same, value by value" + ("." if data["same_bytes"] else ", read from other bytes.")]
     else:
@@ -332,7 +348,6 @@ def data_sentences(
     told += ["The rows that are the same stand in another order."] if rows["reordered"] else []
     for what in ("removed", "added"):
         told += [f"Columns {what}: {_few([label(c, 40) for c in columns[what]], 12)}."] if columns[what] else []
-    held, either = split["held_out"], split["trained_on"]
     same = "The split is the same" if split["same"] else "The split is not the same"
     told.append(f"{same}: {count(held[0])} rows are held out on the left, {count(held[1])} on the right.")
     told[-1] = told[-1][:-1] + f", and {count(split['common'])} of them are the same rows in both."
@@ -375,14 +390,15 @@ def _cell(what: str, value: dict[str, Any]) -> str:
     here, there = (DASH if value[at] is None else literal(value[at], 30) for at in ("left", "right"))
     return f"{here} → {there}" if what == "changed" else there if what == "added" else here
 
-# %% ../nbs/66_diffpage.ipynb #efca6fcc
+# %% ../nbs/66_diffpage.ipynb #347a32cf
 def _commits_block(result: dict[str, Any], most: int) -> Block | None:
-    found = result["code"]["commits"]
-    told = code_sentences(result["code"])
+    found, told = result["code"]["commits"], code_sentences(result["code"])
+    if not result["code"]["modules"] and not result["code"]["notebooks"]:
+        if found["same"] is not False:
+            return None
+        told.append("No module that the stages use and no Run section differs.")
     rows = [["left only", c["commit"], label(c["subject"], 70)] for c in found["only_left"]]
     rows += [["right only", c["commit"], label(c["subject"], 70)] for c in found["only_right"]]
-    if not told and not rows:
-        return None
     return _cut(Block("Code", told, ["commit in", "", "subject"] if rows else [], rows), most)
 
 
@@ -417,7 +433,7 @@ def clean_code(
 
 _CODE_BLOCKS = (_commits_block, _source_block)
 
-# %% ../nbs/66_diffpage.ipynb #1521cec0
+# %% ../nbs/66_diffpage.ipynb #c2cadc6f
 def code_sentences(
     code: dict[str, Any],  # the part `code` of a comparison
 ) -> list[str]:  # about commits and uncommitted changes
@@ -433,11 +449,9 @@ def code_sentences(
         verb = "runs were" if len(dirty) == 2 else "run was"
         told.append(f"The {' and the '.join(dirty)} {verb} made with changes that were not committed.")
     differs = code["modules"] or code["notebooks"]
-    if not differs and told:
-        told.append("No module that the stages use and no Run section differs.")
     return told + ([f"{commits['note'][0].upper()}{commits['note'][1:]}."] if commits["note"] and differs else [])
 
-# %% ../nbs/66_diffpage.ipynb #caaf2d20
+# %% ../nbs/66_diffpage.ipynb #29e755b0
 def _metrics_block(result: dict[str, Any], most: int) -> Block | None:
     found = result["metrics"]
     if not found["scores"]:
@@ -461,10 +475,11 @@ def _metrics_block(result: dict[str, Any], most: int) -> Block | None:
         "right − left",
         f"{percent(found['confidence'])} interval",
         "better",
-        "all rows",
+        "all rows of each",
     ]
+    told = ["* what the candidates were ranked by"] if found["study"] else []
     return Block(
-        f"Metrics on {count_of(found['rows'], 'common held-out row', 'common held-out rows')}", [], columns, rows
+        f"Metrics on {count_of(found['rows'], 'common held-out row', 'common held-out rows')}", told, columns, rows
     )
 
 
@@ -535,7 +550,7 @@ def differences_figure(
     sources = ("training/predictions.parquet",)
     return Figure("differences", "How far the two are apart", caption, f"Differences: {told}.", svg, sources)
 
-# %% ../nbs/66_diffpage.ipynb #cdd5d796
+# %% ../nbs/66_diffpage.ipynb #0d101cd4
 def _panel(ax: Any, up: bool, lines: list[dict[str, Any]]) -> None:
     "The differences of scores that run in one direction."
     ax.axvline(0, color=SOFT, linewidth=1, zorder=1)
@@ -555,7 +570,19 @@ def _panel(ax: Any, up: bool, lines: list[dict[str, Any]]) -> None:
     ax.set(xlim=(-reach, reach), ylim=(len(lines) - 0.4, -0.6), yticks=range(len(lines)))
     ax.set_yticklabels([metric_title(line["name"]) for line in lines])
     left, right = ("left is better", "right is better") if up else ("right is better", "left is better")
-    ax.set_xlabel(f"← {left}      right − left      {right} →")
+    ax.set_xlabel("right − left")
+    for where, text, side in ((0, f"← {left}", "left"), (1, f"{right} →", "right")):
+        ax.annotate(
+            text,
+            (where, 0),
+            (0, -22),
+            "axes fraction",
+            textcoords="offset points",
+            ha=side,
+            va="top",
+            fontsize=9,
+            color=SOFT,
+        )
     ax.grid(axis="x", color=LINE)
 
 # %% ../nbs/66_diffpage.ipynb #2c0390ef
@@ -653,20 +680,14 @@ def diff_html(
         style=trusted(read_template("style.css") + read_template("diff.css")), policy=page_policy(script),
     )  # fmt: skip
 
-# %% ../nbs/66_diffpage.ipynb #ee814fed
+# %% ../nbs/66_diffpage.ipynb #ccb06f02
 def tiles(
     result: dict[str, Any],  # a comparison
 ) -> list[dict[str, str]]:  # label, value, of, under
     "The numbers at the top of the page."
     metrics, answers, data = result["metrics"], result["answers"], result["data"]
-    found = [
-        {
-            "label": "Changed",
-            "value": ", ".join(result["changed"]) or "nothing",
-            "of": "",
-            "under": "of parameters, data, code and environment",
-        }
-    ]
+    kinds = _and(result["changed"]) or "parameters, data, code and environment are the same"
+    found = [{"label": "Kinds of change", "value": count(len(result["changed"])), "of": "of 4", "under": kinds}]
     if data:
         held = data["split"]["held_out"]
         under = f"{count(held[0])} held out on the left, {count(held[1])} on the right"
