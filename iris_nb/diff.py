@@ -55,7 +55,7 @@ class Side:
         content = read_json(self.path / stage / f"{stage}.json") if self.done(stage) else {}
         return dict(content)
 
-# %% ../nbs/77_diff.ipynb #7fb6c32a
+# %% ../nbs/77_diff.ipynb #af061025
 def open_side(
     reports: Path,  # the folder of all runs
     asked: str,  # an id, a unique beginning of one, a name, or `latest`
@@ -64,11 +64,11 @@ def open_side(
     path = find_run(reports, asked)
     record = read_evidence(path)
     check = check_files(path, record)
-    for files, what in ((check.missing, "missing from"), (check.changed, "changed after the run in")):
+    for files, what in ((check.missing, "missing"), (check.changed, "not as the run left it")):
         if found := [file for file in files if not file.startswith("report/")]:
             raise InputError(
-                f"the run {path.name} is no longer what it was: {name_list(found, 3)} {'is' if len(found) == 1 else 'are'} "
-                f"{what} its folder; restore what was there, or make the run again"
+                f"the run {path.name} is no longer whole: {name_list(found, 3)} {'is' if len(found) == 1 else 'are'} {what}; "
+                "restore what was there, or make the run again"
             )
     return Side(path, record)
 
