@@ -323,7 +323,7 @@ def _equal(facts: tuple[dict[str, Any], dict[str, Any]], key: str) -> bool | Non
     "Whether a fact is the same; None where one lacks it."
     return None if facts[0].get(key) is None or facts[1].get(key) is None else facts[0][key] == facts[1][key]
 
-# %% ../nbs/77_diff.ipynb #f23c0933
+# %% ../nbs/77_diff.ipynb #2d390b09
 def _listed_rows(tables: Tables, changed: npt.NDArray[np.intp], most: int) -> list[dict[str, Any]]:
     "The rows that were changed, removed or added, by number."
     pairs, rows = tables.alignment, (tables.rows(0), tables.rows(1))
@@ -341,7 +341,7 @@ def _listed_rows(tables: Tables, changed: npt.NDArray[np.intp], most: int) -> li
             found.append(item | _values(tables, names, *((int(place), None) if side == 0 else (None, int(place)))))
     return found
 
-
+# %% ../nbs/77_diff.ipynb #fa616eeb
 def _values(tables: Tables, names: list[str], here: int | None, there: int | None) -> dict[str, Any]:
     "The values of a row on both sides, where rows may be shown."
     if not tables.show_rows:
@@ -535,7 +535,7 @@ def _place(rank: int, line: dict[str, Any]) -> dict[str, Any]:
     "Where a candidate stood."
     return {"rank": rank} | {key: line.get(key) for key in ("mean", "low", "high", "status")}
 
-# %% ../nbs/77_diff.ipynb #52751899
+# %% ../nbs/77_diff.ipynb #4bc430ee
 FORMAT = 1
 RESAMPLES, SEED = 2000, 0  # of the bootstrap; fixed, so that the same two runs always give the same intervals
 
@@ -565,7 +565,7 @@ def compare_runs(
     ordered: dict[str, Any] = {"format": FORMAT, "summary": summary(result)}
     return ordered | result
 
-
+# %% ../nbs/77_diff.ipynb #f95c8b44
 def _kinds(result: dict[str, Any]) -> dict[str, bool]:
     "What can have been changed, and whether it was."
     data, environment, code = result["data"], result["environment"], result["code"]

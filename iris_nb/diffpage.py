@@ -55,7 +55,7 @@ def between(
     "An interval of a difference."
     return f"{signed(low)} to {signed(high)}" if is_number(low) and is_number(high) else DASH
 
-# %% ../nbs/66_diffpage.ipynb #7c3f451b
+# %% ../nbs/66_diffpage.ipynb #9986d8dc
 def study_sentence(
     result: dict[str, Any],  # a comparison
 ) -> str:  # one sentence
@@ -74,7 +74,7 @@ def study_sentence(
     names = f"the table {table}" if table == other else f"two tables, {table} and {other}"
     return f"Both runs predict {target} from {names}."
 
-
+# %% ../nbs/66_diffpage.ipynb #dbbbd545
 def changed_sentence(
     result: dict[str, Any],  # a comparison
 ) -> str:  # one sentence
@@ -99,7 +99,7 @@ def _few(words: Sequence[str], most: int = 3) -> str:
     more = len(words) - most
     return ", ".join(words[:most]) + (f" and {more} more" if more > 0 else "")
 
-# %% ../nbs/66_diffpage.ipynb #3db03b0c
+# %% ../nbs/66_diffpage.ipynb #e3239626
 def _parameters(result: dict[str, Any]) -> str:
     "The parameters that were changed; one of several stages once."
     found: dict[tuple[str, str, str], list[str]] = {}
@@ -110,7 +110,7 @@ def _parameters(result: dict[str, Any]) -> str:
         found.setdefault((item["name"], *sides), []).append(item["stage"])
     return _few([f"{name if len(s) > 1 else f'{s[0]}.{name}'} {a} → {b}" for (name, a, b), s in found.items()])
 
-
+# %% ../nbs/66_diffpage.ipynb #bd51fc67
 def _data(result: dict[str, Any]) -> str:
     "What became of rows and columns."
     rows, columns = result["data"]["rows"], result["data"]["columns"]
@@ -181,7 +181,7 @@ def answers_sentence(
     told = _and([f"{count(found[key])} {way}" for key, way in ways if found[key]])
     return f"{count(found['changed'])} of {rows} changed the predicted class ({percent(found['share'])}): {told}."
 
-# %% ../nbs/66_diffpage.ipynb #0dc3cc90
+# %% ../nbs/66_diffpage.ipynb #9c31be8a
 def summary(
     result: dict[str, Any],  # a comparison
 ) -> list[str]:  # sentences
@@ -200,7 +200,7 @@ def summary(
     told += unfinished(result)
     return [sentence for sentence in told if sentence]
 
-
+# %% ../nbs/66_diffpage.ipynb #11430a50
 def unfinished(
     result: dict[str, Any],  # a comparison
 ) -> list[str]:  # one for each run that did not finish
@@ -219,7 +219,7 @@ def _differ(result: dict[str, Any]) -> bool:
     "Whether results differ."
     return bool(result["answers"]["changed"]) or any(s["difference"] for s in result["metrics"]["scores"])
 
-
+# %% ../nbs/66_diffpage.ipynb #e37be2bf
 def headline(
     result: dict[str, Any],  # a comparison
 ) -> str:  # a few words
@@ -285,7 +285,7 @@ def _cut(block: Block, most: int) -> Block:
     told = f"The first {most} of {len(block.rows)} are listed; the page has more."
     return Block(block.title, [*block.sentences, told], block.columns, block.rows[:most], block.lines)
 
-# %% ../nbs/66_diffpage.ipynb #2f6ade01
+# %% ../nbs/66_diffpage.ipynb #d2ea92a0
 def _runs_block(result: dict[str, Any], most: int) -> Block:
     rows = []
     for where in ("left", "right"):
@@ -312,7 +312,7 @@ def _sides(item: dict[str, Any], most: int = 40) -> list[str]:
 def _origins(item: dict[str, Any]) -> list[str]:
     return [label(item[key], 24) for key in ("left_origin", "right_origin")]
 
-
+# %% ../nbs/66_diffpage.ipynb #ff9b04e8
 def _environment_block(result: dict[str, Any], most: int) -> Block | None:
     found = result["environment"]
     rows = [[d["what"], *_sides(d, 32), "" if d["matters"] else "changes no number"] for d in found["differences"]]
@@ -390,7 +390,7 @@ def _cell(what: str, value: dict[str, Any]) -> str:
     here, there = (DASH if value[at] is None else literal(value[at], 30) for at in ("left", "right"))
     return f"{here} → {there}" if what == "changed" else there if what == "added" else here
 
-# %% ../nbs/66_diffpage.ipynb #347a32cf
+# %% ../nbs/66_diffpage.ipynb #888c6b1e
 def _commits_block(result: dict[str, Any], most: int) -> Block | None:
     found, told = result["code"]["commits"], code_sentences(result["code"])
     if not result["code"]["modules"] and not result["code"]["notebooks"]:
@@ -401,7 +401,7 @@ def _commits_block(result: dict[str, Any], most: int) -> Block | None:
     rows += [["right only", c["commit"], label(c["subject"], 70)] for c in found["only_right"]]
     return _cut(Block("Code", told, ["commit in", "", "subject"] if rows else [], rows), most)
 
-
+# %% ../nbs/66_diffpage.ipynb #bad52a99
 def _source_block(result: dict[str, Any], most: int) -> Block | None:
     lines = []
     for item in result["code"]["modules"]:
@@ -451,7 +451,7 @@ def code_sentences(
     differs = code["modules"] or code["notebooks"]
     return told + ([f"{commits['note'][0].upper()}{commits['note'][1:]}."] if commits["note"] and differs else [])
 
-# %% ../nbs/66_diffpage.ipynb #29e755b0
+# %% ../nbs/66_diffpage.ipynb #196df2c4
 def _metrics_block(result: dict[str, Any], most: int) -> Block | None:
     found = result["metrics"]
     if not found["scores"]:
@@ -486,14 +486,14 @@ def _metrics_block(result: dict[str, Any], most: int) -> Block | None:
 def _starred(line: dict[str, Any], found: dict[str, Any]) -> str:
     return metric_title(line["name"]) + ("*" if line["name"] in found["study"] else "")
 
-
+# %% ../nbs/66_diffpage.ipynb #a721e553
 def verdict(
     line: dict[str, Any],  # one of the scores of a comparison
 ) -> str:  # `left`, `right`, `cannot be told` or a dash
     "Which run is better in one metric."
     return DASH if line["excludes_zero"] is None else line["better"] or "cannot be told"
 
-
+# %% ../nbs/66_diffpage.ipynb #2653331c
 def _answers_block(result: dict[str, Any], most: int) -> Block | None:
     found = result["answers"]
     if not found["comparable"] or not found["changed"]:
