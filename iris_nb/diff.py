@@ -509,7 +509,7 @@ def _features(tables: Tables, place: int) -> dict[str, Any]:
     names = [name for name in frame.columns if name != target][:_VALUES]
     return {"values": [{"column": str(n), "value": plain_value(frame[n].iloc[place])} for n in names]}
 
-# %% ../nbs/77_diff.ipynb #f9eb1e17
+# %% ../nbs/77_diff.ipynb #97a00924
 def model_differences(
     left: Side,  # a run
     right: Side,  # another
@@ -522,7 +522,7 @@ def model_differences(
     same = None if not all(trained) else trained[0].get("chosen") == trained[1].get("chosen")
     placed = [{line["name"]: _place(n, line) for n, line in enumerate(b.get("leaderboard") or [], 1)} for b in boards]
     titles = {line["name"]: line["title"] for b in reversed(boards) for line in b.get("leaderboard") or []}
-    order = sorted(titles, key=lambda n: min(side[n]["rank"] for side in placed if n in side))
+    order = [*placed[0], *(name for name in placed[1] if name not in placed[0])]
     return {
         "left": chosen[0], "right": chosen[1], "same": same,
         "settings": _differing_items(settings[0], settings[1], "name") if same else [],

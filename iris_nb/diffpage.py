@@ -324,7 +324,7 @@ def _environment_block(result: dict[str, Any], most: int) -> Block | None:
     )
     return _cut(Block("Environment", told, ["what", "left", "right", ""], rows), most) if rows or told else None
 
-# %% ../nbs/66_diffpage.ipynb #be8d4306
+# %% ../nbs/66_diffpage.ipynb #20bd9f77
 def data_sentences(
     data: dict[str, Any],  # the part `data` of a comparison
 ) -> list[str]:  # about bytes, values, rows, columns and split
@@ -351,7 +351,10 @@ def data_sentences(
     same = "The split is the same" if split["same"] else "The split is not the same"
     told.append(f"{same}: {count(held[0])} rows are held out on the left, {count(held[1])} on the right.")
     told[-1] = told[-1][:-1] + f", and {count(split['common'])} of them are the same rows in both."
-    told += [f"{count_of(split['changed'], 'row', 'rows')} that both held out changed."] if split["changed"] else []
+    if split["changed"]:
+        told.append(
+            f"{count_of(split['changed'], 'row', 'rows')} that both held out changed, and no score is compared on them."
+        )
     if any(either):
         told.append(f"{count(sum(either))} rows were held out by one run and trained on by the other.")
     return told
