@@ -572,20 +572,21 @@ def _begin_again(recorder: Recorder, plan: Plan, settings: Settings) -> None:
         parameters=plan.values.values, attempts=[*old.get("attempts", []), attempt], **facts,
     )  # fmt: skip
 
-# %% ../nbs/70_pipeline.ipynb #2e6320f8
+# %% ../nbs/70_pipeline.ipynb #ab4ac453
 def run_one(
     settings: Settings,  # the settings in force
     name: str,  # the stage
     source: Path,  # the folder of the run whose files it shall read
     assignments: Sequence[str],  # `NAME=VALUE`; parameters of this stage
     progress: Progress,  # told what happens
+    argv: Sequence[str] = (),  # the command line, for the record
 ) -> dict[str, Any]:  # the manifest of the partial run
     "Run one stage on the inputs of a former run."
     before = read_evidence(source)
     given = [entry for entry in before["stages"] if entry["name"] in STAGES[: STAGES.index(name)]]
     _require_inputs(source, given)
     plan = _plan_again(settings, before, name, assignments)
-    request = replace(plan.request, name="", fresh=True, tracked=False, origin=("stage", source.name))
+    request = replace(plan.request, name="", argv=argv, fresh=True, tracked=False, origin=("stage", source.name))
     plan = replace(plan, request=request)
     with stoppable():
         kernels = _Kernels(settings)

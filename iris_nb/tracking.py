@@ -155,7 +155,7 @@ def _tags(record: dict[str, Any]) -> dict[str, str]:
     }
     return {key: str(value) for key, value in tags.items() if value}
 
-# %% ../nbs/52_tracking.ipynb #f6c768ae
+# %% ../nbs/52_tracking.ipynb #d1ab5711
 def mirrored_files(
     run_dir: Path,  # the folder of a run
 ) -> list[Path]:  # relative paths
@@ -164,7 +164,8 @@ def mirrored_files(
     show_rows = facts.exists() and bool(read_json(facts).get("show_rows"))
     private = set() if show_rows else {"data/table.parquet"}
     files = [p.relative_to(run_dir) for p in sorted(run_dir.rglob("*")) if p.is_file()]
-    return [p for p in files if p.as_posix() not in private and not any(part.startswith(".") for part in p.parts)]
+    shown = [p for p in files if p.as_posix() not in private and not any(part.startswith(".") for part in p.parts)]
+    return [p for p in shown if p.parts[0] != "debug"]
 
 # %% ../nbs/52_tracking.ipynb #b4d0f8dc
 @dataclass(frozen=True)
