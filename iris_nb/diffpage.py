@@ -489,11 +489,13 @@ def _metrics_block(result: dict[str, Any], most: int) -> Block | None:
 def _starred(line: dict[str, Any], found: dict[str, Any]) -> str:
     return metric_title(line["name"]) + ("*" if line["name"] in found["study"] else "")
 
-# %% ../nbs/66_diffpage.ipynb #a721e553
+# %% ../nbs/66_diffpage.ipynb #1117176d
 def verdict(
     line: dict[str, Any],  # one of the scores of a comparison
-) -> str:  # `left`, `right`, `cannot be told` or a dash
+) -> str:  # `left`, `right`, `cannot be told`, `the same` or a dash
     "Which run is better in one metric."
+    if line["difference"] == line["low"] == line["high"] == 0:
+        return "the same"
     return DASH if line["excludes_zero"] is None else line["better"] or "cannot be told"
 
 # %% ../nbs/66_diffpage.ipynb #2653331c
@@ -553,7 +555,7 @@ def differences_figure(
     sources = ("training/predictions.parquet",)
     return Figure("differences", "How far the two are apart", caption, f"Differences: {told}.", svg, sources)
 
-# %% ../nbs/66_diffpage.ipynb #0d101cd4
+# %% ../nbs/66_diffpage.ipynb #9d715d94
 def _panel(ax: Any, up: bool, lines: list[dict[str, Any]]) -> None:
     "The differences of scores that run in one direction."
     ax.axvline(0, color=SOFT, linewidth=1, zorder=1)
@@ -567,7 +569,7 @@ def _panel(ax: Any, up: bool, lines: list[dict[str, Any]]) -> None:
         )
         fill = colour if line["excludes_zero"] else "white"
         ax.plot(line["difference"], place, "o", markersize=8, markerfacecolor=fill, markeredgecolor=colour, zorder=3)
-        said = f"{line['better']} is better" if line["better"] else "cannot be told"
+        said = verdict(line) + (" is better" if line["better"] else "")
         ax.annotate(said, (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=9, color=colour)
     reach = max(max(abs(line[end]) for line in lines for end in ("low", "high", "difference")), 1e-9) * 1.08
     ax.set(xlim=(-reach, reach), ylim=(len(lines) - 0.4, -0.6), yticks=range(len(lines)))
