@@ -18,7 +18,7 @@ from .errors import InputError, IrisNbError, StoppedError
 # %% auto #0
 __all__ = ['app', 'contract_app', 'cache_app', 'main', 'run', 'params', 'settings', 'runs', 'show', 'open_report', 'delete',
            'sync', 'ui', 'contract_show', 'contract_accept', 'explain', 'resume', 'debug', 'one_stage', 'cache',
-           'cache_prune', 'clean']
+           'cache_prune', 'clean', 'diff']
 
 # %% ../nbs/90_cli.ipynb #09a86a32
 if TYPE_CHECKING:
@@ -593,3 +593,58 @@ def clean(
     typer.echo(
         f"{len(rows)} folders; {count} of them ({total}) {'were' if yes else 'would be'} removed{hint}", err=True
     )
+
+# %% ../nbs/90_cli.ipynb #dd5cf7a1
+def _print_blocks(blocks: list[Any]) -> None:
+    "Titles, sentences, tables and code: drawn on a terminal, plain text of at most 100 columns elsewhere."
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    live = sys.stdout.isatty()
+    console = Console(width=None if live else 100, no_color=not live, highlight=False, markup=False, emoji=False)
+    for block in blocks:
+        console.print(Text(block.title, style="bold"))
+        for sentence in block.sentences:
+            console.print(Text(sentence))
+        if block.rows:
+            table = Table(*block.columns, box=None, header_style="dim", pad_edge=False)
+            for row in block.rows:
+                table.add_row(*(Text(cell, overflow="fold") for cell in row))
+            console.print(table)
+        for line in block.lines:
+            style = {"+": "green", "-": "red"}.get(line[:1], "") if live else ""
+            console.print(Text(f"  {line}", style=style), soft_wrap=True)
+        console.print()
+
+# %% ../nbs/90_cli.ipynb #5dd887bd
+@app.command()
+def diff(
+    left: Annotated[str, typer.Argument(metavar="RUN", help="an id, the beginning of one, a name, or latest")],
+    right: Annotated[str, typer.Argument(metavar="RUN", help="the run to compare it with")],
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="where to write the page; in the right run's folder if not given"),
+    ] = None,
+    show_page: Annotated[bool, typer.Option("--open", help="open the page in the browser")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    "Compare two runs: what was changed from one to the other, and what came of it."
+    from iris_nb.diff import compare_runs, open_side
+    from iris_nb.diffpage import blocks, check_target, page_path, render_diff
+
+    settings = _settings()
+    if html is not None:
+        check_target(html)
+    sides = [open_side(settings.reports, asked) for asked in (left, right)]
+    result = compare_runs(settings.home, sides[0], sides[1])
+    page = render_diff(settings.reports, result, html or page_path(settings.reports, result))
+    if as_json:
+        _print_json(result | {"page": str(page)})
+    else:
+        _print_blocks(blocks(result))
+        typer.echo(f"page  {page}")
+    if show_page:
+        import webbrowser
+
+        webbrowser.open(page.resolve().as_uri())
