@@ -320,7 +320,7 @@ def nearest(
     differences = [changes(key, entry.key, inputs_known) for entry in known]
     return min(differences, key=len, default=[])
 
-# %% ../nbs/74_cache.ipynb #cbdab9b2
+# %% ../nbs/74_cache.ipynb #6e8164fb
 def prune(
     cache: Path,  # the folder of kept results
     most_bytes: float,  # what may stay
@@ -345,3 +345,6 @@ def _sweep(cache: Path, seconds: float = 3600) -> None:
     for path in [*cache.glob(".new-*"), *cache.glob(".gone-*"), *cache.glob("*/.gone-*")]:
         if time.time() - path.stat().st_mtime > seconds:
             shutil.rmtree(path, ignore_errors=True)
+    for path in cache.glob("pages/*.html"):
+        if time.time() - path.stat().st_mtime > 30 * 86_400:
+            path.unlink(missing_ok=True)
