@@ -265,7 +265,7 @@ def _start(facts: Facts) -> list[str]:
     ]
     return ["## How to Get Started with the Model", "", *code, "", asks, ""]
 
-# %% ../nbs/65_card.ipynb #a7248fd1
+# %% ../nbs/65_card.ipynb #6a8d212f
 def _columns(facts: Facts) -> list[str]:
     "The columns with units and ranges, as a table."
     rows = []
@@ -287,7 +287,7 @@ def _columns(facts: Facts) -> list[str]:
             ]
         )
     more = len(records(facts.profile.get("columns"))) - 100
-    return table_of(["column", "kind", "role", "unit", "range in all rows", "missing>"], rows) + (
+    return table_of(["column", "kind", "role", "unit", "range in all rows>", "missing>"], rows) + (
         [f"{count(more)} more columns are in `data/profile.json`.", ""] if more > 0 else []
     )
 
@@ -476,7 +476,7 @@ def card_markdown(
     )
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
-# %% ../nbs/65_card.ipynb #cb268b73
+# %% ../nbs/65_card.ipynb #9069309a
 @cache
 def _renderer() -> Any:
     "Markdown to HTML, with the report's tables and notes."
@@ -506,11 +506,11 @@ def page_of(
     text: str,  # as from `card_markdown`
 ) -> str:  # HTML
     "The model card as a page."
-    title, _, rest = text.partition("\n\n")
+    title, says, rest = text.split("\n\n", 2)
     body = re.sub(r"<h([23])>(.*?)</h\1>", _anchored, _renderer()(rest))
     heads = [{"id": _anchor(h), "title": trusted(h)} for h in re.findall(r"<h2 [^>]*>(.*?)</h2>", body)]
     return environment().get_template("card.html").render(
-        facts=facts, run_id=facts.id, table=_table(facts), title=title.removeprefix("# ").replace("\\", ""), body=trusted(body), heads=heads,
+        facts=facts, run_id=facts.id, table=_table(facts), title=title.removeprefix("# ").replace("\\", ""), says=says, body=trusted(body), heads=heads,
         stages=STAGES, style=trusted(read_template("style.css")), policy=page_policy(""),
     )  # fmt: skip
 
