@@ -476,7 +476,7 @@ def card_markdown(
     )
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
-# %% ../nbs/65_card.ipynb #9069309a
+# %% ../nbs/65_card.ipynb #7e9a264d
 @cache
 def _renderer() -> Any:
     "Markdown to HTML, with the report's tables and notes."
@@ -487,6 +487,9 @@ def _renderer() -> Any:
 
         def block_quote(self, text: str) -> str:
             return f'<div class="note">{text}</div>\n'
+
+        def image(self, text: str, url: str, title: str | None = None) -> str:
+            return self.link(text or url, url)
 
         def table(self, text: str) -> str:
             return f'<div class="scroll"><table>{text}</table></div>\n'
