@@ -1068,7 +1068,7 @@ def safe_members(
             )
     return {info.orig_filename: info for info in infos}
 
-# %% ../nbs/79_bundle.ipynb #cc90b230
+# %% ../nbs/79_bundle.ipynb #ed80aed7
 def _clash(name: str, names: Mapping[str, int]) -> str:
     "Why a member cannot be beside the others."
     if names[_folded(name)] > 1:
@@ -1079,10 +1079,10 @@ def _clash(name: str, names: Mapping[str, int]) -> str:
 
 def _why_refused(info: ZipInfo) -> str:
     "Why a member cannot be a plain file of a bundle."
-    kind = info.external_attr >> 16
+    kind = stat.S_IFMT(info.external_attr >> 16)
     if why := unsafe(info.orig_filename):
         return why
-    if kind and not stat.S_ISREG(kind):
+    if kind not in (0, stat.S_IFREG):
         return "it is not a plain file"
     if info.flag_bits & 0x1:
         return "it is encrypted"
