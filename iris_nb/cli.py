@@ -473,7 +473,7 @@ def debug(
     if lab and sys.stdout.isatty() and find_spec("jupyterlab"):
         os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", str(path)])  # noqa: S606  # this Python, no shell
 
-# %% ../nbs/90_cli.ipynb #f967442e
+# %% ../nbs/90_cli.ipynb #788aaf7d
 @app.command("stage")
 def one_stage(
     name: Annotated[str, typer.Argument(metavar="STAGE", help="data, features, models, training, inference or report")],
@@ -490,7 +490,8 @@ def one_stage(
 
     stage, settings = stage_name(name), _settings()
     source = find_run(settings.reports, asked)
-    record = run_one(settings, stage, source, assignments or [], Silent() if as_json else _Lines())
+    progress = Silent() if as_json else _Lines()
+    record = run_one(settings, stage, source, assignments or [], progress, ["iris-nb", *sys.argv[1:]])
     result = summarize(settings.reports / record["id"], record)
     if as_json:
         _print_json(result)

@@ -572,20 +572,21 @@ def _begin_again(recorder: Recorder, plan: Plan, settings: Settings) -> None:
         parameters=plan.values.values, attempts=[*old.get("attempts", []), attempt], **facts,
     )  # fmt: skip
 
-# %% ../nbs/70_pipeline.ipynb #2e6320f8
+# %% ../nbs/70_pipeline.ipynb #ab4ac453
 def run_one(
     settings: Settings,  # the settings in force
     name: str,  # the stage
     source: Path,  # the folder of the run whose files it shall read
     assignments: Sequence[str],  # `NAME=VALUE`; parameters of this stage
     progress: Progress,  # told what happens
+    argv: Sequence[str] = (),  # the command line, for the record
 ) -> dict[str, Any]:  # the manifest of the partial run
     "Run one stage on the inputs of a former run."
     before = read_evidence(source)
     given = [entry for entry in before["stages"] if entry["name"] in STAGES[: STAGES.index(name)]]
     _require_inputs(source, given)
     plan = _plan_again(settings, before, name, assignments)
-    request = replace(plan.request, name="", fresh=True, tracked=False, origin=("stage", source.name))
+    request = replace(plan.request, name="", argv=argv, fresh=True, tracked=False, origin=("stage", source.name))
     plan = replace(plan, request=request)
     with stoppable():
         kernels = _Kernels(settings)
@@ -629,14 +630,14 @@ def _only_for(declared: Declared, stage: str, text: str) -> None:
         )
     targets_of(declared, f"{stage}.{name.rpartition('.')[2]}")
 
-# %% ../nbs/70_pipeline.ipynb #951b6f68
+# %% ../nbs/70_pipeline.ipynb #9e394c2c
 def debug_notebook(
     settings: Settings,  # the settings in force
     run_dir: Path,  # the folder of a run that failed or was killed
 ) -> Path:  # the notebook
     "Write the notebook of a failed stage, ready to be executed cell by cell."
     import nbformat
-    from papermill.parameterize import parameterize_notebook
+    from papermill.translators import translate_parameters
 
     record = read_evidence(run_dir)
     name = next((s["name"] for s in record["stages"] if s["status"] in ("failed", "killed")), "")
@@ -653,7 +654,10 @@ def debug_notebook(
     node.cells.insert(1, nbformat.v4.new_markdown_cell(words))
     (place / "inputs").mkdir(parents=True, exist_ok=True)
     parameters = record["parameters"][name] | {"run_dir": str(place / "inputs")}
-    node = parameterize_notebook(node, parameters, report_mode=False, engine_name=None)
+    code = translate_parameters("python3", "python", parameters, "Parameters")
+    injected = nbformat.v4.new_code_cell(code, metadata={"tags": ["injected-parameters"]})
+    at = next(i for i, cell in enumerate(node.cells) if "parameters" in cell.metadata.get("tags", []))
+    node.cells.insert(at + 1, injected)
     return write_text(place / f"{name}.ipynb", nbformat.writes(node))
 
 # %% ../nbs/70_pipeline.ipynb #a85155d0
