@@ -184,7 +184,7 @@ class Silent:
     def done(self, name: str, status: str, seconds: float, note: str) -> None:
         "Say nothing."
 
-# %% ../nbs/70_pipeline.ipynb #e07a6884
+# %% ../nbs/70_pipeline.ipynb #7763373e
 def source_facts(
     plan: Plan,  # what is run
     settings: Settings,  # the settings in force
@@ -201,7 +201,7 @@ def source_facts(
         **environment_facts(settings.home),
     }
 
-
+# %% ../nbs/70_pipeline.ipynb #a9373916
 def first_record(
     plan: Plan,  # what is run
     settings: Settings,  # the settings in force
