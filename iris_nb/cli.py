@@ -91,7 +91,7 @@ def _settings() -> Settings:
     start_logging(settings.log_level, settings.log_format)
     return settings
 
-# %% ../nbs/90_cli.ipynb #c888ad57
+# %% ../nbs/90_cli.ipynb #9cf79f80
 class _Lines:
     "Progress as lines on standard error."
 
@@ -103,9 +103,9 @@ class _Lines:
             sys.stderr.write(f"\r\x1b[2K{name:<10} cell {cell} of {of}")
             sys.stderr.flush()
 
-    def done(self, name: str, status: str, seconds: float) -> None:
+    def done(self, name: str, status: str, seconds: float, note: str) -> None:
         start = "\r\x1b[2K" if self.live else ""
-        sys.stderr.write(f"{start}{name:<10} {status:<7} {seconds:6.1f} s\n")
+        sys.stderr.write(f"{start}{name:<10} {status:<7} {seconds:6.1f} s  {note}".rstrip() + "\n")
         sys.stderr.flush()
 
 # %% ../nbs/90_cli.ipynb #fc65cd83
@@ -308,7 +308,7 @@ def delete(
         delete_run(run_dir)
         typer.echo(f"deleted {run_dir.name}")
 
-# %% ../nbs/90_cli.ipynb #71f94f8f
+# %% ../nbs/90_cli.ipynb #9955e869
 @app.command()
 def sync(
     everything: Annotated[
@@ -316,7 +316,7 @@ def sync(
     ] = False,
 ) -> None:
     "Copy runs to MLflow that it has not seen."
-    from iris_nb.pipeline import sync_runs
+    from iris_nb.ending import sync_runs
 
     done = sync_runs(_settings(), everything)
     for run_id in done:
