@@ -47,8 +47,8 @@ from iris_nb.wording import (
 
 # %% auto #0
 __all__ = ['MANY', 'finished', 'metric_names', 'spread', 'summarize_metrics', 'Share', 'shares', 'choices', 'counts',
-           'sweep_headline', 'moved_by', 'sweep_lead', 'as_axis', 'places', 'values_figure', 'live_parts', 'SweepFacts',
-           'sweep_html', 'render_sweep']
+           'sweep_headline', 'moved_by', 'sweep_lead', 'times', 'as_axis', 'places', 'values_figure', 'live_parts',
+           'SweepFacts', 'sweep_html', 'render_sweep']
 
 # %% ../nbs/67_sweeppage.ipynb #e63752a4
 def finished(
@@ -160,7 +160,7 @@ def sweep_headline(
     ends = f"{score(found['min'], metric)} to {score(found['max'], metric)}"
     return f"{metric_title(metric)} was {ends} {over}, median {score(found['median'], metric)}"
 
-# %% ../nbs/67_sweeppage.ipynb #2fd8a1b9
+# %% ../nbs/67_sweeppage.ipynb #f603e585
 def moved_by(
     record: dict[str, Any],  # what sweep.json says
     metric: str,  # the name of a metric
@@ -173,7 +173,13 @@ def moved_by(
         return "No parameter moved it."
     judged = shares(record, metric)
     if not judged:
-        return "Every value was tried once, so what a value does cannot be told from luck."
+        n = counts(record)
+        few = "Too few members are done to tell what moved it."
+        return (
+            few
+            if n["done"] < n["members"]
+            else "Every value was tried once, so what a value does cannot be told from luck."
+        )
     first = judged[0]
     if first.share <= first.chance:
         return f"No parameter moved it more than chance would: {_told(first)}."
@@ -195,7 +201,7 @@ def _ends(record: dict[str, Any], parameter: str, metric: str) -> str:
         return ""
     return f"; its median went from {low[0]} ({parameter} {low[1]}) to {high[0]} ({parameter} {high[1]})"
 
-# %% ../nbs/67_sweeppage.ipynb #413fc269
+# %% ../nbs/67_sweeppage.ipynb #4316b0e4
 def sweep_lead(
     record: dict[str, Any],  # what sweep.json says
 ) -> str:  # two to four sentences; empty if nothing was finished
@@ -213,13 +219,18 @@ def sweep_lead(
     return " ".join(filter(None, parts))
 
 
+def times(
+    count: int,  # one or more
+) -> str:  # `once`, `twice`, `3 times`
+    "How often, in words."
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
 def _chosen_words(chosen: list[dict[str, Any]], done: int) -> str:
     "How often each model was chosen, in a sentence."
     if len(chosen) == 1:
-        return f"All of them chose the same model: {label(chosen[0]['title'])}."
-    named = [
-        f"{label(c['title'])} {c['count']} times" if c["count"] > 1 else f"{label(c['title'])} once" for c in chosen
-    ]
+        return f"Every member chose the same model: {label(chosen[0]['title'])}."
+    named = [f"{label(c['title'])} {times(c['count'])}" for c in chosen]
     more = f" and {len(named) - 3} other models" if len(named) > 4 else ""
     named = named[:3] if more else named
     listed = ", ".join(named) if more else ", ".join(named[:-1]) + " and " + named[-1]
@@ -403,7 +414,7 @@ class SweepFacts:
         "Files of a sweep have no recorded hash."
         return ""
 
-# %% ../nbs/67_sweeppage.ipynb #be419e67
+# %% ../nbs/67_sweeppage.ipynb #b507357c
 def _member_rows(facts: SweepFacts) -> list[dict[str, Any]]:
     "The members as lines of a table."
     grid, metric = list(facts.run.get("grid") or {}), str(facts.run.get("metric") or "")
@@ -432,16 +443,22 @@ def _banner(record: dict[str, Any]) -> dict[str, str] | None:
     "What a reader must know before the numbers."
     if record.get("status") not in ("failed", "killed"):
         return None
-    again = "" if not record.get("id") else f" Go on with: iris-nb sweep --resume {record['id']}"
+    again = f"iris-nb sweep --resume {label(record.get('id'))}"
+    text = sentence(record.get("error"))
     if record["status"] == "killed":
-        return {"kind": "bad", "title": "This sweep was stopped", "text": sentence(record.get("error")) + again}
-    return {"kind": "warn", "title": "Not every member is done", "text": sentence(record.get("error")) + again}
+        return {"kind": "bad", "title": "This sweep was stopped", "text": f"{text} Go on with: {again}"}
+    return {
+        "kind": "warn",
+        "title": "Not every member is done",
+        "text": f"{text} Once the reason is gone, try them again with: {again}",
+    }
 
-# %% ../nbs/67_sweeppage.ipynb #51cacff1
+# %% ../nbs/67_sweeppage.ipynb #97b0cd2b
 def _sections(facts: SweepFacts) -> list[tuple[str, str, dict[str, Any]]]:
     "Key, title and content of each section that the record allows."
     record = facts.run
     metric, found = str(record.get("metric") or ""), summarize_metrics(record)
+    rows, grid = _member_rows(facts), list(record.get("grid") or {})
     sections: list[tuple[str, str, dict[str, Any]]] = [("asked", "What was asked", {"fixed": _fixed_rows(record)})]
     if found:
         figures = [_picture(values_figure(record, name, metric)) for name in record["grid"] if _drawable(record, name)]
@@ -455,7 +472,7 @@ def _sections(facts: SweepFacts) -> list[tuple[str, str, dict[str, Any]]]:
         (
             "members",
             "The members",
-            {"rows": _member_rows(facts), "metric": metric, "grid": list(record.get("grid") or {})},
+            {"rows": rows, "unfinished": [r for r in rows if r["error"]], "metric": metric, "grid": grid},
         ),
         ("made", "How it was made", {"about": _about(facts)}),
     ]
@@ -468,7 +485,12 @@ def _drawable(record: dict[str, Any], name: str) -> bool:
 def _fixed_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
     "Parameters that were set, and the same for every member."
     fixed = record.get("fixed") if isinstance(record.get("fixed"), dict) else {}
-    return [{"stage": s, "name": k, "value": v} for s, part in (fixed or {}).items() for k, v in (part or {}).items()]
+    return [
+        {"stage": s, "name": k, "value": v}
+        for s, part in (fixed or {}).items()
+        for k, v in (part or {}).items()
+        if (s, k) != ("data", "source")
+    ]
 
 # %% ../nbs/67_sweeppage.ipynb #17dc7a8b
 def _choice_table(record: dict[str, Any]) -> list[dict[str, Any]]:
