@@ -69,14 +69,14 @@ function sortable(table) {
       heads.forEach(function (other) { other.removeAttribute("aria-sort"); });
       head.setAttribute("aria-sort", up ? "ascending" : "descending");
       Array.from(body.rows).sort(function (a, b) {
-        return (up ? 1 : -1) * compare(a.cells[column].dataset.key, b.cells[column].dataset.key);
+        return compare(a.cells[column].dataset.key, b.cells[column].dataset.key, up ? 1 : -1);
       }).forEach(function (row) { body.appendChild(row); });
     });
   });
 
-  function compare(a, b) {
+  function compare(a, b, way) {
     if (a === "" || b === "") return a === b ? 0 : a === "" ? 1 : -1;
     var x = Number(a), y = Number(b);
-    return isNaN(x) || isNaN(y) ? a.localeCompare(b) : x - y;
+    return way * (isNaN(x) || isNaN(y) ? a.localeCompare(b) : x - y);
   }
 }
