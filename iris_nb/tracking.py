@@ -368,7 +368,7 @@ def _load_pyfunc(path: str) -> Any:
 
     return Predictor.load(path)
 
-# %% ../nbs/52_tracking.ipynb #df5f4963
+# %% ../nbs/52_tracking.ipynb #c7383580
 @dataclass(frozen=True)
 class Entry:
     "One run of MLflow that is not the mirror of a run's folder."
@@ -382,7 +382,7 @@ class Entry:
     metrics: dict[str, float]  # name → value
     files: tuple[Path, ...] = ()  # copied beside it
 
-
+# %% ../nbs/52_tracking.ipynb #02a8d6a9
 def write_entry(
     store: Store,  # as from `connect`
     table: str,  # plain name of the table, which names the experiment
