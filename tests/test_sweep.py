@@ -594,7 +594,7 @@ def test_a_store_that_is_away_loses_nothing(project: Project) -> None:
 
 
 @pytest.mark.slow
-def test_members_made_by_other_code_do_not_pass_for_the_same(project: Project, tmp_path: Path) -> None:
+def test_a_table_that_changes_under_way_is_noticed(project: Project, tmp_path: Path) -> None:
     table = tmp_path / "garden.csv"
     shutil.copyfile(ROOT / "data" / "raw" / "iris.csv", table)
     process = project.start("sweep", table, "--target", "species", "-p", "seed=0..2", *SMALL, "--jobs", "1")
