@@ -16,14 +16,15 @@ import typer
 from .errors import InputError, IrisNbError, StoppedError
 
 # %% auto #0
-__all__ = ['app', 'contract_app', 'main', 'run', 'params', 'settings', 'runs', 'show', 'open_report', 'delete', 'sync', 'ui',
-           'contract_show', 'contract_accept']
+__all__ = ['app', 'contract_app', 'cache_app', 'main', 'run', 'params', 'settings', 'runs', 'show', 'open_report', 'delete',
+           'sync', 'ui', 'contract_show', 'contract_accept', 'explain', 'resume', 'debug', 'one_stage', 'cache',
+           'cache_prune', 'clean', 'diff', 'export']
 
 # %% ../nbs/90_cli.ipynb #09a86a32
 if TYPE_CHECKING:
     from iris_nb.settings import Settings
 
-# %% ../nbs/90_cli.ipynb #45c491df
+# %% ../nbs/90_cli.ipynb #f5ca5ccc
 app = typer.Typer(
     name="iris-nb",
     help="A table of labelled measurements in; an executed, reported and registered study out.",
@@ -37,10 +38,13 @@ contract_app = typer.Typer(
     help="Show a run's data contract, or accept it as the reviewed one.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(contract_app, name="contract")
+cache_app = typer.Typer(help="List or remove the results that are kept of stages.", rich_markup_mode=None)
+app.add_typer(cache_app, name="cache")
 
-# %% ../nbs/90_cli.ipynb #f3164715
+# %% ../nbs/90_cli.ipynb #5d23063e
 def main() -> None:
     "Run the command line; turn named errors into one sentence and an exit code."
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # jsonschema would compile its grammar, which takes longer than a stage, to check addresses that no notebook holds
     try:
         app()
     except IrisNbError as error:
@@ -392,3 +396,288 @@ def contract_accept(
     path = settings.data / "contracts" / f"{contract.table}.json"
     write_contract(path, replace(contract, reviewed=True))
     typer.echo(f"accepted {path.relative_to(settings.home)}; commit it so that others are held to it too")
+
+# %% ../nbs/90_cli.ipynb #51ccf283
+@app.command()
+def explain(
+    stage: Annotated[str, typer.Argument(metavar="[STAGE]", help="only this stage")] = "",
+    source: Annotated[str, typer.Option(help="the table, as for iris-nb run")] = "",
+    target: Annotated[str | None, typer.Option(help="column with the classes")] = None,
+    profile: Annotated[str, typer.Option(help="how much is done: quick, standard or thorough")] = "standard",
+    drop: Annotated[list[str] | None, typer.Option(help="column to leave out; may be given several times")] = None,
+    metric: Annotated[str | None, typer.Option(help="what candidates are ranked by")] = None,
+    positive: Annotated[str | None, typer.Option(help="the class that precision and recall are about")] = None,
+    encoding: Annotated[str | None, typer.Option(help="encoding of a text file that is not UTF-8")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="a parameter; see: iris-nb params")
+    ] = None,
+    files: Annotated[
+        list[Path] | None, typer.Option("-f", metavar="FILE.yaml", help="parameters nested by stage")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    "Say which stages a run would take from the cache, which it would do again, and why."
+    from dataclasses import asdict
+
+    from iris_nb.pipeline import Request, foresee, make_plan
+    from iris_nb.seam import stage_name
+
+    only = stage_name(stage) if stage else ""
+    settings = _settings()
+    options = {"target": target, "drop": drop, "metric": metric, "positive": positive, "encoding": encoding}
+    options = {key: value for key, value in options.items() if value}
+    plan = make_plan(settings, Request(source, options, profile, assignments or [], files or []))
+    rows = [asdict(outlook) for outlook in foresee(settings, plan) if only in ("", outlook.stage)]
+    if as_json:
+        _print_json({"stages": rows})
+    else:
+        _print_table(rows, ["stage", "status", "reason"])
+
+# %% ../nbs/90_cli.ipynb #385c043b
+@app.command()
+def resume(
+    asked: Annotated[
+        str, typer.Argument(metavar="RUN", help="an id, the beginning of one, a name, or latest")
+    ] = "latest",
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    "Go on with a run that failed or was stopped, from the stage at which it ended."
+    from iris_nb.pipeline import Silent, summarize
+    from iris_nb.resume import resume_study
+    from iris_nb.runs import find_run
+
+    settings = _settings()
+    run_dir = find_run(settings.reports, asked)
+    result = summarize(run_dir, resume_study(settings, run_dir, Silent() if as_json else _Lines()))
+    _print_json(result) if as_json else _print_summary(result)
+    raise typer.Exit(0 if result["gate"]["passed"] else 3)
+
+
+@app.command()
+def debug(
+    asked: Annotated[
+        str, typer.Argument(metavar="RUN", help="an id, the beginning of one, a name, or latest")
+    ] = "latest",
+    lab: Annotated[
+        bool, typer.Option(help="open it in JupyterLab, where that is installed and this is a terminal")
+    ] = True,
+) -> None:
+    "Write the notebook of the stage that failed, ready to be executed cell by cell, and open it."
+    from importlib.util import find_spec
+
+    from iris_nb.resume import debug_notebook
+    from iris_nb.runs import find_run
+
+    settings = _settings()
+    path = debug_notebook(settings, find_run(settings.reports, asked))
+    typer.echo(str(path))
+    if lab and sys.stdout.isatty() and find_spec("jupyterlab"):
+        os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", str(path)])  # noqa: S606  # this Python, no shell
+
+# %% ../nbs/90_cli.ipynb #93f3731a
+@app.command("stage")
+def one_stage(
+    name: Annotated[str, typer.Argument(metavar="STAGE", help="data, features, models, training, inference or report")],
+    asked: Annotated[str, typer.Option("--from", metavar="RUN", help="the run whose files it reads")] = "latest",
+    assignments: Annotated[
+        list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="a parameter of this stage")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    "Run one stage on the files of a former run, as a partial run of its own."
+    from iris_nb.pipeline import Silent, summarize
+    from iris_nb.resume import run_one
+    from iris_nb.runs import find_run
+    from iris_nb.seam import stage_name
+
+    stage, settings = stage_name(name), _settings()
+    source = find_run(settings.reports, asked)
+    progress = Silent() if as_json else _Lines()
+    record = run_one(settings, stage, source, assignments or [], progress, ["iris-nb", *sys.argv[1:]])
+    result = summarize(settings.reports / record["id"], record)
+    if as_json:
+        _print_json(result)
+        return
+    typer.echo(f"{'run':<18} {result['run']} (partial: '{stage}' on the files of {source.name})")
+    typer.echo(f"{'page':<18} {Path(result['run_dir']) / f'{stage}.html'}")
+
+# %% ../nbs/90_cli.ipynb #8fb6772b
+@cache_app.callback(invoke_without_command=True)
+def cache(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    "List the results that are kept: stage, run, when they were made, size."
+    if context.invoked_subcommand:
+        return
+    from datetime import UTC, datetime
+
+    from iris_nb.cache import entries
+    from iris_nb.clean import size_text
+
+    settings = _settings()
+    kept = entries(settings.data / "cache")
+    rows: list[dict[str, Any]] = [
+        {
+            "stage": entry.stage, "key": entry.key.digest[:12], "run": entry.run, "seconds": entry.seconds,
+            "made": f"{datetime.fromtimestamp(entry.created, UTC):%Y-%m-%d %H:%M} UTC", "bytes": entry.size,
+        }
+        for entry in kept
+    ]  # fmt: skip
+    total = sum(entry.size for entry in kept)
+    if as_json:
+        _print_json({"entries": rows, "bytes": total, "limit_bytes": int(settings.cache_gb * 1e9)})
+        return
+    _print_table(
+        [row | {"size": size_text(row["bytes"])} for row in rows], ["stage", "key", "made", "seconds", "size", "run"]
+    )
+    typer.echo(f"{len(rows)} results, {size_text(total)} of at most {size_text(settings.cache_gb * 1e9)}", err=True)
+
+# %% ../nbs/90_cli.ipynb #b5418f2f
+@cache_app.command("prune")
+def cache_prune(
+    older: Annotated[
+        str, typer.Option("--older-than", metavar="AGE", help="last used before, such as 12h, 30d or 2w")
+    ] = "",
+    below: Annotated[str, typer.Option(metavar="SIZE", help="until what remains is below, such as 500MB or 2GB")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="remove every kept result")] = False,
+) -> None:
+    "Remove kept results by age or size; they are made again when they are needed."
+    from iris_nb.clean import clean_cache, parse_age, parse_size, size_text
+
+    if not (older or below or everything):
+        raise InputError("nothing says what shall go; give --older-than AGE, --below SIZE or --all")
+    size = 0.0 if everything else parse_size(below) if below else None
+    gone = clean_cache(_settings(), parse_age(older) if older else None, size, really=True)
+    typer.echo(f"removed {len(gone)} results, {size_text(sum(entry.size for entry in gone))}")
+
+# %% ../nbs/90_cli.ipynb #f5805bb9
+@app.command()
+def clean(
+    older: Annotated[
+        str, typer.Option("--older-than", metavar="AGE", help="runs made before, such as 12h, 30d or 2w")
+    ] = "",
+    below: Annotated[
+        str, typer.Option(metavar="SIZE", help="the oldest, until what remains is below, such as 2GB")
+    ] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="remove what is listed")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    "Show what runs, sweeps and leftovers take up, and remove old ones with --yes."
+    from iris_nb.clean import clean_up, parse_age, parse_size, size_text
+
+    age, size = (parse_age(older) if older else None), (parse_size(below) if below else None)
+    rows: list[dict[str, Any]] = [
+        {"kind": item.kind, "name": item.path.name, "bytes": item.size, "size": size_text(item.size), "plan": plan}
+        for item, plan in clean_up(_settings(), age, size, yes)
+    ]
+    if as_json:
+        _print_json({"items": rows, "removed": [row["name"] for row in rows if row["plan"] == "removed"]})
+        return
+    _print_table(rows, ["kind", "name", "size", "plan"])
+    count = sum(row["plan"].endswith("removed") for row in rows)
+    total = size_text(sum(row["bytes"] for row in rows if row["plan"].endswith("removed")))
+    hint = "" if yes or not count else "; remove them with --yes"
+    typer.echo(
+        f"{len(rows)} folders; {count} of them ({total}) {'were' if yes else 'would be'} removed{hint}", err=True
+    )
+
+# %% ../nbs/90_cli.ipynb #dd5cf7a1
+def _print_blocks(blocks: list[Any]) -> None:
+    "Titles, sentences, tables and code: drawn on a terminal, plain text of at most 100 columns elsewhere."
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    live = sys.stdout.isatty()
+    console = Console(width=None if live else 100, no_color=not live, highlight=False, markup=False, emoji=False)
+    for block in blocks:
+        console.print(Text(block.title, style="bold"))
+        for sentence in block.sentences:
+            console.print(Text(sentence))
+        if block.rows:
+            table = Table(*block.columns, box=None, header_style="dim", pad_edge=False)
+            for row in block.rows:
+                table.add_row(*(Text(cell, overflow="fold") for cell in row))
+            console.print(table)
+        for line in block.lines:
+            style = {"+": "green", "-": "red"}.get(line[:1], "") if live else ""
+            console.print(Text(f"  {line}", style=style), soft_wrap=True)
+        console.print()
+
+# %% ../nbs/90_cli.ipynb #5dd887bd
+@app.command()
+def diff(
+    left: Annotated[str, typer.Argument(metavar="RUN", help="an id, the beginning of one, a name, or latest")],
+    right: Annotated[str, typer.Argument(metavar="RUN", help="the run to compare it with")],
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="where to write the page; in the right run's folder if not given"),
+    ] = None,
+    show_page: Annotated[bool, typer.Option("--open", help="open the page in the browser")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    "Compare two runs: what was changed from one to the other, and what came of it."
+    from iris_nb.diff import compare_runs, open_side
+    from iris_nb.diffpage import blocks, check_target, page_path, render_diff
+
+    settings = _settings()
+    if html is not None:
+        check_target(html)
+    sides = [open_side(settings.reports, asked) for asked in (left, right)]
+    result = compare_runs(settings.home, sides[0], sides[1])
+    page = render_diff(settings.reports, result, html or page_path(settings.reports, result))
+    if as_json:
+        _print_json(result | {"page": str(page)})
+    else:
+        _print_blocks(blocks(result))
+        typer.echo(f"page  {page}")
+    if show_page:
+        import webbrowser
+
+        webbrowser.open(page.resolve().as_uri())
+
+# %% ../nbs/90_cli.ipynb #3172739a
+@app.command()
+def export(
+    asked: Annotated[str, typer.Argument(metavar="RUN", help="an id, the beginning of one, a name, or latest")],
+    target: Annotated[Path, typer.Argument(metavar="FILE.zip", help="the file to write")],
+    with_data: Annotated[
+        bool | None, typer.Option("--with-data/--without-data", help="whether the rows of the table go along")
+    ] = None,
+    author: Annotated[
+        list[str] | None, typer.Option(metavar="NAME [ORCID]", help="who made the study; may be given several times")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="overwrite an existing file")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    "Pack a run with its source, table and hashes as an RO-Crate that others can cite and reproduce."
+    from dataclasses import asdict
+
+    from iris_nb.bundle import export_bundle
+    from iris_nb.runs import find_run
+
+    settings = _settings()
+    run_dir = find_run(settings.reports, asked)
+    done = export_bundle(settings.home, run_dir, target, with_data, author or [], force)
+    if as_json:
+        _print_json(asdict(done) | {"path": str(done.path.absolute())})
+        return
+    for key, value in _export_lines(done).items():
+        typer.echo(f"{key:<18} {value}")
+
+# %% ../nbs/90_cli.ipynb #a66374e6
+def _export_lines(done: Any) -> dict[str, str]:
+    "The end of an export, for a person."
+    lines = {
+        "bundle": f"{done.path} ({done.bytes / 1e6:.1f} MB, {done.files} files)",
+        "run": done.run,
+        "SHA-256": done.sha256,
+        "rows of the table": "are in it" if done.with_data else "are not in it",
+    }
+    if done.left_out:
+        lines["left out"] = ", ".join(done.left_out)
+        lines["of the data remain"] = "; ".join(done.remains)
+    if not done.authors:
+        lines["authors"] = "nobody is named; --author NAME names somebody"
+    return lines | {"reproduce with": done.reproduce}

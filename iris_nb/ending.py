@@ -20,7 +20,7 @@ from .settings import Settings
 # %% auto #0
 __all__ = ['Mirror', 'end_done', 'render_run', 'end_failed', 'sync_runs', 'sync_run']
 
-# %% ../nbs/69_ending.ipynb #ac8bbfd5
+# %% ../nbs/69_ending.ipynb #c7d21dd3
 class Mirror:
     "The copy of one run in MLflow, made in the background and within limits."
 
@@ -28,6 +28,7 @@ class Mirror:
         self,
         settings: Settings,  # the settings in force
         tracked: bool,  # whether there is a copy at all
+        everything_kept: bool = False,  # whether no page has to be converted
     ) -> None:
         from iris_nb.tracking import tracking_uri
 
@@ -35,17 +36,18 @@ class Mirror:
         self.uri = tracking_uri(settings)
         self.timeout = settings.tracking_timeout
         self.limit = None if self.uri.startswith("sqlite") else 2.0 * settings.tracking_timeout
-        self.prepared = Background(self._prepare)
+        self.prepared = Background(lambda: self._prepare(everything_kept))
         self.opened: Background | None = None
         self.deadline: float | None = None
 
-    def _prepare(self) -> Any:
+    def _prepare(self, everything_kept: bool) -> Any:
         "Import what the end of a run needs, and connect to the store."
         gc.disable()
         try:
             import iris_nb.pages
 
-            iris_nb.pages.prepare()
+            if not everything_kept:
+                iris_nb.pages.prepare()
             if not self.tracked:
                 return None
             from iris_nb.tracking import connect

@@ -156,7 +156,7 @@ def _tags(record: dict[str, Any]) -> dict[str, str]:
     }
     return {key: str(value) for key, value in tags.items() if value}
 
-# %% ../nbs/52_tracking.ipynb #f6c768ae
+# %% ../nbs/52_tracking.ipynb #d1ab5711
 def mirrored_files(
     run_dir: Path,  # the folder of a run
 ) -> list[Path]:  # relative paths
@@ -165,7 +165,8 @@ def mirrored_files(
     show_rows = facts.exists() and bool(read_json(facts).get("show_rows"))
     private = set() if show_rows else {"data/table.parquet"}
     files = [p.relative_to(run_dir) for p in sorted(run_dir.rglob("*")) if p.is_file()]
-    return [p for p in files if p.as_posix() not in private and not any(part.startswith(".") for part in p.parts)]
+    shown = [p for p in files if p.as_posix() not in private and not any(part.startswith(".") for part in p.parts)]
+    return [p for p in shown if p.parts[0] != "debug"]
 
 # %% ../nbs/52_tracking.ipynb #b4d0f8dc
 @dataclass(frozen=True)
@@ -289,7 +290,7 @@ def _log_stages(store: Store, experiment: str, parent: str, record: dict[str, An
             store.client.log_metric(child, "seconds", float(stage["seconds"]))
         store.client.set_terminated(child, _STATUS[stage["status"]])
 
-# %% ../nbs/52_tracking.ipynb #d9f83aca
+# %% ../nbs/52_tracking.ipynb #a46302c1
 def _register(store: Store, run_id: str, run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
     "Register the model of a run, once; returns the `model` part of the manifest."
     name, client = record["table"], store.client
@@ -308,7 +309,7 @@ def _register(store: Store, run_id: str, run_dir: Path, record: dict[str, Any]) 
     uri = f"models:/{name}/{version}"
     return {"name": name, "version": version, "uri": uri, "alias": None, "note": note}
 
-
+# %% ../nbs/52_tracking.ipynb #df16e126
 def _same_model(store: Store, name: str, manifest: str) -> list[Any]:
     "The registered versions that hold the very same model files, oldest first."
     found = store.client.search_model_versions(f"name = '{name}' and tag.`iris_nb.manifest_sha256` = '{manifest}'")
