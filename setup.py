@@ -34,6 +34,7 @@ run = [
     "jinja2>=3.1",
     "markupsafe>=3",
     "matplotlib>=3.10",
+    "mistune>=3.1",
     "mlflow>=3.17,<3.18",
     "nbclient>=0.10",
     "nbconvert>=7.16",

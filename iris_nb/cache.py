@@ -185,7 +185,7 @@ def because(
     shown = phrases[:most] if rest > 1 else phrases
     return "; ".join(shown) + (f"; and {rest} more changes" if rest > 1 else "")
 
-# %% ../nbs/74_cache.ipynb #ec9ba387
+# %% ../nbs/74_cache.ipynb #f73376f9
 ENTRY = "entry.json"
 
 
@@ -207,7 +207,7 @@ class Entry:
         "The name of the stage."
         return self.key.stage
 
-
+# %% ../nbs/74_cache.ipynb #1bdd25c2
 def keep(
     cache: Path,  # the folder of kept results
     key: StageKey,  # of the stage
@@ -263,7 +263,7 @@ def read_entry(
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
-# %% ../nbs/74_cache.ipynb #90d518b6
+# %% ../nbs/74_cache.ipynb #2cab9ff1
 def find(
     cache: Path,  # the folder of kept results
     key: StageKey,  # of a stage
@@ -302,7 +302,7 @@ def take(
     shutil.rmtree(hidden, ignore_errors=True)
     return not wrong
 
-
+# %% ../nbs/74_cache.ipynb #2cf329e8
 def _discard(folder: Path, why: str) -> None:
     "Remove a damaged entry, and say so."
     get_log("cache").warning("damaged, done anew", stage=folder.parent.name, entry=folder.name[:12], reason=why)

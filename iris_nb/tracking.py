@@ -101,12 +101,13 @@ def prepare_store(
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-# %% ../nbs/52_tracking.ipynb #9ceb975f
+# %% ../nbs/52_tracking.ipynb #cb422f12
 def import_mlflow(
     timeout: int = 20,  # seconds to wait for a server
 ) -> Any:  # the module
     "Import MLflow, quiet, without telemetry, and with bounded waiting."
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # standard output is the caller's
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(timeout))
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     with warnings.catch_warnings():
