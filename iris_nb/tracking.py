@@ -24,7 +24,8 @@ from .settings import Settings
 
 # %% auto #0
 __all__ = ['default_database', 'tracking_uri', 'check_store', 'prepare_store', 'import_mlflow', 'run_params', 'run_metrics',
-           'mirrored_files', 'Store', 'connect', 'open_mirror', 'move_staging', 'close_mirror', 'aliases_of']
+           'mirrored_files', 'Store', 'connect', 'open_mirror', 'move_staging', 'close_mirror', 'Entry', 'write_entry',
+           'aliases_of']
 
 # %% ../nbs/52_tracking.ipynb #0618badc
 def default_database(
@@ -40,7 +41,7 @@ def tracking_uri(
     "Where MLflow keeps its records."
     return settings.tracking_uri or f"sqlite:///{default_database(settings)}"
 
-# %% ../nbs/52_tracking.ipynb #21cae7c9
+# %% ../nbs/52_tracking.ipynb #c0095d07
 def check_store(
     settings: Settings,  # the settings in force
 ) -> None:
@@ -117,7 +118,7 @@ def import_mlflow(
         logging.getLogger(name).setLevel(logging.ERROR)
     return mlflow
 
-# %% ../nbs/52_tracking.ipynb #4598744c
+# %% ../nbs/52_tracking.ipynb #307821ef
 def run_params(
     record: dict[str, Any],  # a manifest
 ) -> dict[str, str]:  # `stage.name` → value as text
@@ -262,7 +263,7 @@ def _find_or_create(store: Store, experiment: str, key: str, value: str, tags: d
     run = found[0] if found else store.client.create_run(experiment, tags={**tags, key: value})
     return str(run.info.run_id)
 
-# %% ../nbs/52_tracking.ipynb #dbc50c0d
+# %% ../nbs/52_tracking.ipynb #00a4b17f
 def _log(store: Store, run_id: str, params: dict[str, str], metrics: dict[str, float]) -> None:
     "Log parameters and metrics in as few requests as MLflow takes."
     from mlflow.entities import Metric, Param
@@ -369,7 +370,46 @@ def _load_pyfunc(path: str) -> Any:
 
     return Predictor.load(path)
 
-# %% ../nbs/52_tracking.ipynb #f471cc75
+# %% ../nbs/52_tracking.ipynb #c7383580
+@dataclass(frozen=True)
+class Entry:
+    "One run of MLflow that is not the mirror of a run's folder."
+
+    tag: str  # name of the tag by which it is found again
+    value: str  # value of that tag; one entry of the table's experiment has it
+    name: str  # how MLflow shows it
+    status: str  # done, failed or killed
+    tags: dict[str, str]  # further tags
+    params: dict[str, str]  # name → value as text
+    metrics: dict[str, float]  # name → value
+    files: tuple[Path, ...] = ()  # copied beside it
+
+# %% ../nbs/52_tracking.ipynb #02a8d6a9
+def write_entry(
+    store: Store,  # as from `connect`
+    table: str,  # plain name of the table, which names the experiment
+    entry: Entry,  # what to write
+    parent: str = "",  # the MLflow run below which it belongs; empty for none
+) -> str:  # its MLflow run
+    "Write an entry, or complete the one that is there."
+    from mlflow.entities import Metric
+
+    above = {"mlflow.parentRunId": parent} if parent else {}
+    run_id = _find_or_create(
+        store, _experiment(store, table), entry.tag, entry.value, {"mlflow.runName": entry.name} | above
+    )
+    _log(store, run_id, entry.params, {})
+    now = int(time.time() * 1000)  # a second writing counts as the later one
+    for key, value in (entry.tags | {"iris_nb.status": entry.status}).items():
+        store.client.set_tag(run_id, key, value)
+    if entry.metrics:
+        store.client.log_batch(run_id, metrics=[Metric(k, v, now, 0) for k, v in entry.metrics.items()])
+    for path in entry.files:
+        store.client.log_artifact(run_id, str(path))
+    store.client.set_terminated(run_id, _STATUS[entry.status])
+    return run_id
+
+# %% ../nbs/52_tracking.ipynb #6fbee2eb
 def aliases_of(
     uri: str,  # a tracking URI
     model: dict[str, Any],  # the `model` part of a manifest
