@@ -18,10 +18,11 @@ from .errors import InputError, IrisNbError, StoppedError
 # %% auto #0
 __all__ = ['app', 'contract_app', 'cache_app', 'main', 'run', 'params', 'settings', 'runs', 'show', 'open_report', 'delete',
            'sync', 'ui', 'contract_show', 'contract_accept', 'explain', 'resume', 'debug', 'one_stage', 'cache',
-           'cache_prune', 'clean', 'diff', 'export']
+           'cache_prune', 'clean', 'diff', 'export', 'sweep', 'sweeps']
 
-# %% ../nbs/90_cli.ipynb #09a86a32
+# %% ../nbs/90_cli.ipynb #216d35d7
 if TYPE_CHECKING:
+    from iris_nb.pipeline import Request
     from iris_nb.settings import Settings
 
 # %% ../nbs/90_cli.ipynb #f5ca5ccc
@@ -269,23 +270,32 @@ def show(
         typer.echo(f"{result['run']}: {result['status']}" + (f" ({result['error']})" if result["error"] else ""))
         _print_table(result["stages"], ["name", "status", "seconds"])
 
-# %% ../nbs/90_cli.ipynb #28ed2d68
+# %% ../nbs/90_cli.ipynb #3cda4ba2
 @app.command("open")
 def open_report(
     asked: Annotated[
-        str, typer.Argument(metavar="RUN", help="an id, the beginning of one, a name, or latest")
+        str, typer.Argument(metavar="RUN", help="a run or a sweep: an id, its beginning, a name, or latest")
     ] = "latest",
 ) -> None:
-    "Open a run's report in the browser, and print where it is."
+    "Open the report of a run or a sweep in the browser, and print where it is."
     import webbrowser
 
     from iris_nb.document import render_report
+    from iris_nb.errors import UnknownRunError
     from iris_nb.runs import find_run, read_run
+    from iris_nb.sweep import find_sweep
 
-    run_dir = find_run(_settings().reports, asked)
-    index = run_dir / "index.html"
-    if read_run(run_dir)["status"] == "killed" or not index.exists():
-        index = render_report(run_dir)  # nobody could when it was killed
+    reports = _settings().reports
+    try:
+        run_dir = find_run(reports, asked)
+        index = run_dir / "index.html"
+        if read_run(run_dir)["status"] == "killed" or not index.exists():
+            index = render_report(run_dir)  # nobody could when it was killed
+    except UnknownRunError as unknown:
+        try:
+            index = find_sweep(reports, asked) / "index.html"
+        except UnknownRunError:
+            raise unknown from None
     typer.echo(str(index))
     webbrowser.open(index.as_uri())
 
@@ -312,17 +322,19 @@ def delete(
         delete_run(run_dir)
         typer.echo(f"deleted {run_dir.name}")
 
-# %% ../nbs/90_cli.ipynb #9955e869
+# %% ../nbs/90_cli.ipynb #04f35987
 @app.command()
 def sync(
     everything: Annotated[
         bool, typer.Option("--all", help="also runs that were copied before, into a store that has lost them")
     ] = False,
 ) -> None:
-    "Copy runs to MLflow that it has not seen."
+    "Copy runs and sweeps to MLflow that it has not seen."
     from iris_nb.ending import sync_runs
+    from iris_nb.sweep import sync_sweeps
 
-    done = sync_runs(_settings(), everything)
+    settings = _settings()
+    done = sync_runs(settings, everything) + sync_sweeps(settings, everything)
     for run_id in done:
         typer.echo(f"synced {run_id}")
     if not done:
@@ -681,3 +693,130 @@ def _export_lines(done: Any) -> dict[str, str]:
     if not done.authors:
         lines["authors"] = "nobody is named; --author NAME names somebody"
     return lines | {"reproduce with": done.reproduce}
+
+# %% ../nbs/90_cli.ipynb #07fec4b4
+class _SweepLines:
+    "Progress of a sweep on standard error."
+
+    def __init__(self) -> None:
+        self.live = sys.stderr.isatty()
+
+    def started(self, record: dict[str, Any], member: dict[str, Any]) -> None:
+        self._status(record)
+
+    def ended(self, record: dict[str, Any], member: dict[str, Any]) -> None:
+        from iris_nb.wording import literal, score
+
+        of = len(record["members"])
+        values = ", ".join(f"{name}={literal(value, 40)}" for name, value in member["parameters"].items())
+        metric = record["metric"]
+        found = f"{metric.replace('_', ' ')} {score(member['metrics'].get(metric))}, {member['chosen']}"
+        result = found if member["status"] == "done" else member["error"]
+        start = "\r\x1b[2K" if self.live else ""
+        line = f"{member['number']:>{len(str(of))}} of {of}  {member['status']:<7} {member['seconds']:6.1f} s  {values}: {result}"
+        sys.stderr.write(f"{start}{line}\n")
+        self._status(record)
+
+    def _status(self, record: dict[str, Any]) -> None:
+        from iris_nb.sweeppage import counts
+
+        if self.live:
+            n = counts(record)
+            running = ", ".join(str(m["number"]) for m in record["members"] if m["status"] == "running") or "none"
+            line = f"running {running}; done {n['done']}, failed {n['failed'] + n['killed']}, to come {n['pending']}"
+            sys.stderr.write(f"\r\x1b[2K{line[:110]}" if n["running"] + n["pending"] else "\r\x1b[2K")
+        sys.stderr.flush()
+
+# %% ../nbs/90_cli.ipynb #1a147277
+@app.command()
+def sweep(
+    source: Annotated[
+        str, typer.Argument(help="iris, wine, breast_cancer, digits, or a path to CSV, TSV, Parquet or JSON Lines")
+    ] = "",
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("-p", metavar="NAME=VALUES", help="seed=0..9, test_size=0.2,0.3, candidates=[lda],[knn]"),
+    ] = None,
+    files: Annotated[
+        list[Path] | None, typer.Option("-f", metavar="FILE.yaml", help="parameters of every member, nested by stage")
+    ] = None,
+    profile: Annotated[str, typer.Option(help="how much each member does: quick, standard or thorough")] = "standard",
+    target: Annotated[str | None, typer.Option(help="column with the classes")] = None,
+    drop: Annotated[list[str] | None, typer.Option(help="column to leave out; may be given several times")] = None,
+    metric: Annotated[str | None, typer.Option(help="what candidates are ranked by")] = None,
+    positive: Annotated[str | None, typer.Option(help="the class that precision and recall are about")] = None,
+    encoding: Annotated[str | None, typer.Option(help="encoding of a text file that is not UTF-8")] = None,
+    jobs: Annotated[int, typer.Option(min=0, max=256, help="members at a time; 0 for half the cores")] = 0,
+    sure: Annotated[bool, typer.Option("--yes", help="go on although the sweep has more than 50 members")] = False,
+    resume: Annotated[str, typer.Option(metavar="SWEEP", help="run what an earlier sweep did not finish")] = "",
+    name: Annotated[str, typer.Option(help="a name for the sweep")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    "Run a study once for every combination of parameter values; one report of all."
+    from iris_nb.pipeline import Request
+
+    options = {"target": target, "drop": drop, "metric": metric, "positive": positive, "encoding": encoding}
+    options = {key: value for key, value in options.items() if value}
+    argv = ["iris-nb", *sys.argv[1:]]
+    request = Request(source, options, profile, assignments or [], files or [], name, argv)
+    _run_sweep(request, resume, jobs, sure, as_json)
+
+# %% ../nbs/90_cli.ipynb #929be91f
+def _run_sweep(request: Request, resume: str, jobs: int, sure: bool, as_json: bool) -> None:
+    "Begin a sweep or go on with one; print how it ended."
+    from iris_nb.sweep import QuietSweep, plan_sweep, resume_sweep, run_sweep, summarize_sweep
+
+    settings, progress = _settings(), QuietSweep() if as_json else _SweepLines()
+    if resume:
+        given = [request.source, request.options, request.assignments, request.files, request.name]
+        if any(given) or request.profile != "standard":
+            raise InputError(
+                "a sweep is resumed with the parameters that it began with; leave out all but --resume and --jobs"
+            )
+        record = resume_sweep(settings, resume, jobs, progress)
+    else:
+        record = run_sweep(settings, plan_sweep(settings, request, sure), jobs, progress)
+    result = summarize_sweep(settings.reports / record["id"], record)
+    _print_json(result) if as_json else _print_sweep(result)
+    raise typer.Exit(0 if record["status"] == "done" else 1)
+
+
+def _print_sweep(result: dict[str, Any]) -> None:
+    "The end of a sweep, for a person."
+    from iris_nb.sweeppage import times
+
+    n, metric = result["counts"], result["metric"]
+    found = result["summary"].get(metric, {}).get("all")
+    others = [f"{n[key]} {key}" for key in ("failed", "killed", "pending") if n[key]]
+    lines = {
+        "sweep": f"{result['sweep']} ({result['seconds']:.1f} s)",
+        "members": ", ".join([f"{n['done']} of {n['members']} done", *others]),
+        "best model": ", ".join(f"{title} {times(count)}" for title, count in result["chosen"].items()),
+        metric.replace("_", " "): f"{found['min']:.3f} to {found['max']:.3f}, median {found['median']:.3f}"
+        if found
+        else "",
+        "gate": f"passed by {n['passed']} of {n['done']}" if n["done"] else "",
+        "MLflow": "one run with a child for each member"
+        if result["synced"]
+        else "not synced; complete it with: iris-nb sync",
+        "report": result["report"],
+    }
+    for key, value in lines.items():
+        if value:
+            typer.echo(f"{key:<18} {value}")
+
+# %% ../nbs/90_cli.ipynb #d14f4935
+@app.command()
+def sweeps(as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False) -> None:
+    "List the sweeps, newest first."
+    from iris_nb.sweep import list_sweeps, summarize_sweep
+
+    reports = _settings().reports
+    results = [summarize_sweep(reports / record["id"], record) for record in list_sweeps(reports)]
+    if as_json:
+        _print_json({"sweeps": results})
+    elif not results:
+        typer.echo("there are no sweeps yet; make one with: iris-nb sweep -p seed=0..9", err=True)
+    else:
+        rows = [r | {"members": r["counts"]["members"], "done": r["counts"]["done"]} for r in results]
+        _print_table(rows, ["sweep", "name", "status", "members", "done", "seconds", "report"])

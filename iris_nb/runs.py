@@ -199,7 +199,7 @@ def list_runs(
             continue
     return records
 
-# %% ../nbs/05_runs.ipynb #c2f9c4ea
+# %% ../nbs/05_runs.ipynb #e2ff411c
 def find_run(
     reports: Path,  # the folder of all runs
     asked: str,  # an id, a unique beginning of one, a name, or `latest`
@@ -214,7 +214,8 @@ def find_run(
     if not records:
         raise UnknownRunError("there are no runs yet; make one with: iris-nb run")
     if asked == "latest":
-        return reports / str(records[0]["id"])
+        own = [r for r in records if (r.get("origin") or {}).get("kind") not in ("sweep", "reproduction")]
+        return reports / str((own or records)[0]["id"])
     found = [r["id"] for r in records if r.get("name") == asked] or [
         r["id"] for r in records if str(r["id"]).startswith(asked)
     ]
