@@ -108,7 +108,7 @@ class _Lines:
         sys.stderr.write(f"{start}{name:<10} {status:<7} {seconds:6.1f} s\n")
         sys.stderr.flush()
 
-# %% ../nbs/90_cli.ipynb #7b9fb6a4
+# %% ../nbs/90_cli.ipynb #fc65cd83
 @app.command()
 def run(
     source: Annotated[
@@ -127,6 +127,11 @@ def run(
         list[Path] | None, typer.Option("-f", metavar="FILE.yaml", help="parameters nested by stage")
     ] = None,
     name: Annotated[str, typer.Option(help="a name for the run")] = "",
+    fresh: Annotated[bool, typer.Option("--fresh", help="do every stage anew, whatever is cached")] = False,
+    untracked: Annotated[
+        bool, typer.Option("--untracked", help="leave MLflow alone: no copy, no registered model")
+    ] = False,
+    origin: Annotated[str, typer.Option(hidden=True, metavar="KIND:ID")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     "Run a study: table in; notebooks, report and registered model out."
@@ -135,7 +140,11 @@ def run(
     settings = _settings()
     options = {"target": target, "drop": drop, "metric": metric, "positive": positive, "encoding": encoding}
     options = {key: value for key, value in options.items() if value}
-    request = Request(source, options, profile, assignments or [], files or [], name, ["iris-nb", *sys.argv[1:]])
+    argv = ["iris-nb", *sys.argv[1:]]
+    origins = tuple(origin.split(":", 1)) if ":" in origin else None
+    request = Request(
+        source, options, profile, assignments or [], files or [], name, argv, fresh, not untracked, origins
+    )
     plan = make_plan(settings, request)
     record = run_study(settings, plan, Silent() if as_json else _Lines())
     result = summarize(settings.reports / record["id"], record)

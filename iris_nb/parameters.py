@@ -169,7 +169,7 @@ def targets_of(
         raise ParameterError(f"{of} '{short}'{did_you_mean(short, names)}; see them all with: iris-nb params")
     return found
 
-# %% ../nbs/71_parameters.ipynb #511a9acd
+# %% ../nbs/71_parameters.ipynb #525f6aa7
 @dataclass
 class Values:
     "The value of every parameter of every stage, and where it came from."
@@ -192,7 +192,8 @@ def default_values(
     declared: Declared,  # the parameters of each stage
 ) -> Values:  # every value as its notebook says
     "The values that the notebooks declare."
-    return Values({s: {p.name: p.default for p in ps} for s, ps in declared.items()}, {s: {} for s in declared})
+    own = {stage: [p for p in parameters if p.name not in OWN_BY_RUNNER] for stage, parameters in declared.items()}
+    return Values({s: {p.name: p.default for p in ps} for s, ps in own.items()}, {s: {} for s in own})
 
 # %% ../nbs/71_parameters.ipynb #24a92bf9
 def read_layer(

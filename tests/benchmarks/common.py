@@ -10,12 +10,12 @@ from typing import Any
 def finish(run_dir: Path, values: dict[str, Any], uri: str) -> None:
     """Write the manifest, register the model, move the alias, render the report, copy the files."""
     from iris_nb.document import render_report
-    from iris_nb.files import write_json
-    from iris_nb.folders import STAGES
+        from iris_nb.folders import STAGES
+    from iris_nb.runs import FORMAT, write_manifest
     from iris_nb.tracking import close_mirror, connect, move_staging, open_mirror
 
     record: dict[str, Any] = {
-        "format": 1,
+        "format": FORMAT,
         "id": run_dir.name,
         "table": "iris",
         "status": "running",
@@ -29,6 +29,6 @@ def finish(run_dir: Path, values: dict[str, Any], uri: str) -> None:
     store = connect(uri, 20)
     record |= open_mirror(store, run_dir, record)
     record |= {"model": move_staging(store, record), "status": "done"}
-    write_json(run_dir / "run.json", record)
+    write_manifest(run_dir, record)
     render_report(run_dir)
     close_mirror(store, run_dir, record)
