@@ -539,12 +539,11 @@ def changed_rows(
     same = removed.empty and added.empty
     return RowChanges([], removed.tolist(), added.tolist(), moved=same and not np.array_equal(a, b))
 
-# %% ../nbs/75_equality.ipynb #d32434a7
+# %% ../nbs/75_equality.ipynb #e4605312
 def _row_hashes(frame: pd.DataFrame) -> npt.NDArray[np.uint64]:
     "A number for each row, equal for equal rows."
     columns = {name: _for_hash(frame[name]) for name in frame.columns}
-    hashes: npt.NDArray[np.uint64] = pd.util.hash_pandas_object(pd.DataFrame(columns), index=False).to_numpy()
-    return hashes
+    return np.asarray(pd.util.hash_pandas_object(pd.DataFrame(columns), index=False), dtype=np.uint64)
 
 
 def _for_hash(series: pd.Series) -> pd.Series:
