@@ -167,7 +167,7 @@ def _plain(value: Any) -> Any:
         return value
     return value.isoformat() if isinstance(value, date) else str(value)
 
-# %% ../nbs/75_equality.ipynb #00568103
+# %% ../nbs/75_equality.ipynb #cc9290cd
 @dataclass(frozen=True)
 class LeftOut:
     "Values that are not compared."
@@ -183,6 +183,7 @@ LEFT_OUT = (
     LeftOut("training/model/model.json", r"versions\..*", "environment"),
     LeftOut("training/model/model.skops", r"(.*\.)?_(sklearn|skops)_version", "environment"),
     LeftOut("training/model/manifest.json", r".*", "hashes of files that hold versions"),
+    LeftOut("training/training.json", r"model_sha256", "hash of a file that holds versions"),
     LeftOut("inference/inference.json", r"model_sha256", "hash of a file that holds versions"),
 )
 PICTURES = frozenset({".svg", ".png", ".jpg", ".pdf", ".html"})

@@ -64,7 +64,7 @@ class Terms:
 
 Say = Callable[[str], None]
 
-# %% ../nbs/76_reproduce.ipynb #366b288b
+# %% ../nbs/76_reproduce.ipynb #414f436c
 _PREFIX = "iris-nb-reproduce-"
 
 
@@ -75,7 +75,8 @@ def _workplace() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve()
     try:
         with FileLock(folder / LOCK_NAME):
-            (folder / "work").mkdir()
+            for name in ("work", "tmp"):
+                (folder / name).mkdir()
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -91,7 +92,7 @@ def _remove_abandoned() -> None:
         except OSError:
             continue
 
-# %% ../nbs/76_reproduce.ipynb #d7979ff3
+# %% ../nbs/76_reproduce.ipynb #3b0df129
 def find_commit(
     home: Path,  # a git checkout
     word: str,  # a commit, in any form that git understands
@@ -112,7 +113,6 @@ def checked_out(
 ) -> Iterator[Path]:  # the tree, removed at the end
     "The files of a commit with a patch, as a worktree of their own."
     tree = folder / f"source-{commit[:12]}"
-    git_output(home, "worktree", "prune")
     try:
         if git_output(home, *_NO_HOOKS, "worktree", "add", "--detach", "--force", str(tree), commit) is None:
             raise InputError(f"git could not check out the commit {commit[:12]} in a temporary worktree; see: git fsck")
@@ -201,7 +201,7 @@ def _require_code(tree: Path, record: Mapping[str, Any], what: str) -> None:
             "to run other code on purpose, name it with --at"
         )
 
-# %% ../nbs/76_reproduce.ipynb #c7279d7d
+# %% ../nbs/76_reproduce.ipynb #a0e4c77b
 @dataclass(frozen=True)
 class _Subject:
     "What is reproduced, and what it is made from."
@@ -217,6 +217,8 @@ class _Subject:
 def _tree_of(subject: _Subject, terms: Terms, folder: Path, stack: ExitStack, say: Say) -> tuple[Path, dict[str, Any]]:
     "The tree whose code is run, and what the attestation says of it."
     record, home, git = subject.record, subject.home, subject.record["git"]
+    if home is not None and (home / ".git").exists():
+        git_output(home, "worktree", "prune")  # of one that was killed
     if subject.source is not None or home is None:
         say("code: from the bundle")
         tree, facts = subject.source or folder, {"from": "bundle", "commit": git["commit"] if git else None}
@@ -431,11 +433,12 @@ def _parameters(subject: _Subject, tree: Path, folder: Path, source: str) -> Pat
         data["contracts_dir"] = str(contracts)
     return write_text(folder / "parameters.yaml", yaml.safe_dump(values, allow_unicode=True, sort_keys=False))
 
-# %% ../nbs/76_reproduce.ipynb #4b76b30f
+# %% ../nbs/76_reproduce.ipynb #11bdcaa9
 def child_environment(
     tree: Path,  # the project of the child
     reports: Path,  # where it keeps its run
     threads: int,  # as recorded
+    temporary: Path,  # its temporary folder
     same_env: bool,  # whether it sees what this process sees besides
 ) -> dict[str, str]:  # all of its variables
     "The variables of the process that executes a run again."
@@ -443,8 +446,8 @@ def child_environment(
     kept = {name: value for name, value in os.environ.items() if not name.startswith(barred)}
     paths = [str(tree), *(os.environ.get("PYTHONPATH", "").split(os.pathsep) if same_env else [])]
     own = {"IRIS_NB_HOME": str(tree), "IRIS_NB_REPORTS_DIR": str(reports), "IRIS_NB_THREADS": str(threads)}
-    alone = {} if same_env else {"PYTHONNOUSERSITE": "1"}
-    return kept | own | alone | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONDONTWRITEBYTECODE": "1"}
+    own |= {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONDONTWRITEBYTECODE": "1"}
+    return kept | own | {"TMPDIR": str(temporary)} | ({} if same_env else {"PYTHONNOUSERSITE": "1"})
 
 # %% ../nbs/76_reproduce.ipynb #05bd3172
 @dataclass
@@ -657,7 +660,7 @@ def _finished(run_dir: Path) -> dict[str, Any]:
         )
     return record
 
-# %% ../nbs/76_reproduce.ipynb #af978993
+# %% ../nbs/76_reproduce.ipynb #9f49a34d
 def _reproduce(find: Callable[[Path], _Subject], terms: Terms, folder: Path, say: Say) -> Outcome:
     "Execute a run again and compare; whatever happens, nothing is left behind."
     start = time.monotonic()
@@ -687,7 +690,7 @@ def _run_again(subject: _Subject, tree: Path, terms: Terms, place: Path, say: Sa
     parameters = _parameters(subject, tree, place, source)
     python, others = _environment(tree, subject.record, terms, place, say)
     say("executing every stage again, without the cache")
-    variables = child_environment(tree, place / "reports", subject.record["threads"], terms.same_env)
+    variables = child_environment(tree, place / "reports", subject.record["threads"], place / "tmp", terms.same_env)
     again = _execute(python, subject, parameters, variables, say)
     if again.refused and same:
         raise InputError(f"the run {subject.record['id']} cannot be executed again: {again.error}")
