@@ -16,14 +16,15 @@ import typer
 from .errors import InputError, IrisNbError, StoppedError
 
 # %% auto #0
-__all__ = ['app', 'contract_app', 'main', 'run', 'params', 'settings', 'runs', 'show', 'open_report', 'delete', 'sync', 'ui',
-           'contract_show', 'contract_accept']
+__all__ = ['app', 'contract_app', 'cache_app', 'main', 'run', 'params', 'settings', 'runs', 'show', 'open_report', 'delete',
+           'sync', 'ui', 'contract_show', 'contract_accept', 'explain', 'resume', 'debug', 'one_stage', 'cache',
+           'cache_prune', 'clean']
 
 # %% ../nbs/90_cli.ipynb #09a86a32
 if TYPE_CHECKING:
     from iris_nb.settings import Settings
 
-# %% ../nbs/90_cli.ipynb #45c491df
+# %% ../nbs/90_cli.ipynb #f5ca5ccc
 app = typer.Typer(
     name="iris-nb",
     help="A table of labelled measurements in; an executed, reported and registered study out.",
@@ -37,10 +38,13 @@ contract_app = typer.Typer(
     help="Show a run's data contract, or accept it as the reviewed one.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(contract_app, name="contract")
+cache_app = typer.Typer(help="List or remove the results that are kept of stages.", rich_markup_mode=None)
+app.add_typer(cache_app, name="cache")
 
-# %% ../nbs/90_cli.ipynb #f3164715
+# %% ../nbs/90_cli.ipynb #5d23063e
 def main() -> None:
     "Run the command line; turn named errors into one sentence and an exit code."
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # jsonschema would compile its grammar, which takes longer than a stage, to check addresses that no notebook holds
     try:
         app()
     except IrisNbError as error:
@@ -91,7 +95,7 @@ def _settings() -> Settings:
     start_logging(settings.log_level, settings.log_format)
     return settings
 
-# %% ../nbs/90_cli.ipynb #c888ad57
+# %% ../nbs/90_cli.ipynb #9cf79f80
 class _Lines:
     "Progress as lines on standard error."
 
@@ -103,9 +107,9 @@ class _Lines:
             sys.stderr.write(f"\r\x1b[2K{name:<10} cell {cell} of {of}")
             sys.stderr.flush()
 
-    def done(self, name: str, status: str, seconds: float) -> None:
+    def done(self, name: str, status: str, seconds: float, note: str) -> None:
         start = "\r\x1b[2K" if self.live else ""
-        sys.stderr.write(f"{start}{name:<10} {status:<7} {seconds:6.1f} s\n")
+        sys.stderr.write(f"{start}{name:<10} {status:<7} {seconds:6.1f} s  {note}".rstrip() + "\n")
         sys.stderr.flush()
 
 # %% ../nbs/90_cli.ipynb #fc65cd83
@@ -308,7 +312,7 @@ def delete(
         delete_run(run_dir)
         typer.echo(f"deleted {run_dir.name}")
 
-# %% ../nbs/90_cli.ipynb #71f94f8f
+# %% ../nbs/90_cli.ipynb #9955e869
 @app.command()
 def sync(
     everything: Annotated[
@@ -316,7 +320,7 @@ def sync(
     ] = False,
 ) -> None:
     "Copy runs to MLflow that it has not seen."
-    from iris_nb.pipeline import sync_runs
+    from iris_nb.ending import sync_runs
 
     done = sync_runs(_settings(), everything)
     for run_id in done:
@@ -392,3 +396,200 @@ def contract_accept(
     path = settings.data / "contracts" / f"{contract.table}.json"
     write_contract(path, replace(contract, reviewed=True))
     typer.echo(f"accepted {path.relative_to(settings.home)}; commit it so that others are held to it too")
+
+# %% ../nbs/90_cli.ipynb #51ccf283
+@app.command()
+def explain(
+    stage: Annotated[str, typer.Argument(metavar="[STAGE]", help="only this stage")] = "",
+    source: Annotated[str, typer.Option(help="the table, as for iris-nb run")] = "",
+    target: Annotated[str | None, typer.Option(help="column with the classes")] = None,
+    profile: Annotated[str, typer.Option(help="how much is done: quick, standard or thorough")] = "standard",
+    drop: Annotated[list[str] | None, typer.Option(help="column to leave out; may be given several times")] = None,
+    metric: Annotated[str | None, typer.Option(help="what candidates are ranked by")] = None,
+    positive: Annotated[str | None, typer.Option(help="the class that precision and recall are about")] = None,
+    encoding: Annotated[str | None, typer.Option(help="encoding of a text file that is not UTF-8")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="a parameter; see: iris-nb params")
+    ] = None,
+    files: Annotated[
+        list[Path] | None, typer.Option("-f", metavar="FILE.yaml", help="parameters nested by stage")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    "Say which stages a run would take from the cache, which it would do again, and why."
+    from dataclasses import asdict
+
+    from iris_nb.pipeline import Request, foresee, make_plan
+    from iris_nb.seam import stage_name
+
+    only = stage_name(stage) if stage else ""
+    settings = _settings()
+    options = {"target": target, "drop": drop, "metric": metric, "positive": positive, "encoding": encoding}
+    options = {key: value for key, value in options.items() if value}
+    plan = make_plan(settings, Request(source, options, profile, assignments or [], files or []))
+    rows = [asdict(outlook) for outlook in foresee(settings, plan) if only in ("", outlook.stage)]
+    if as_json:
+        _print_json({"stages": rows})
+    else:
+        _print_table(rows, ["stage", "status", "reason"])
+
+# %% ../nbs/90_cli.ipynb #95a6c064
+@app.command()
+def resume(
+    asked: Annotated[
+        str, typer.Argument(metavar="RUN", help="an id, the beginning of one, a name, or latest")
+    ] = "latest",
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    "Go on with a run that failed or was stopped, from the stage at which it ended."
+    from iris_nb.pipeline import Silent, resume_study, summarize
+    from iris_nb.runs import find_run
+
+    settings = _settings()
+    run_dir = find_run(settings.reports, asked)
+    result = summarize(run_dir, resume_study(settings, run_dir, Silent() if as_json else _Lines()))
+    _print_json(result) if as_json else _print_summary(result)
+    raise typer.Exit(0 if result["gate"]["passed"] else 3)
+
+
+@app.command()
+def debug(
+    asked: Annotated[
+        str, typer.Argument(metavar="RUN", help="an id, the beginning of one, a name, or latest")
+    ] = "latest",
+    lab: Annotated[
+        bool, typer.Option(help="open it in JupyterLab, where that is installed and this is a terminal")
+    ] = True,
+) -> None:
+    "Write the notebook of the stage that failed, ready to be executed cell by cell, and open it."
+    from importlib.util import find_spec
+
+    from iris_nb.pipeline import debug_notebook
+    from iris_nb.runs import find_run
+
+    settings = _settings()
+    path = debug_notebook(settings, find_run(settings.reports, asked))
+    typer.echo(str(path))
+    if lab and sys.stdout.isatty() and find_spec("jupyterlab"):
+        os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", str(path)])  # noqa: S606  # this Python, no shell
+
+# %% ../nbs/90_cli.ipynb #788aaf7d
+@app.command("stage")
+def one_stage(
+    name: Annotated[str, typer.Argument(metavar="STAGE", help="data, features, models, training, inference or report")],
+    asked: Annotated[str, typer.Option("--from", metavar="RUN", help="the run whose files it reads")] = "latest",
+    assignments: Annotated[
+        list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="a parameter of this stage")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    "Run one stage on the files of a former run, as a partial run of its own."
+    from iris_nb.pipeline import Silent, run_one, summarize
+    from iris_nb.runs import find_run
+    from iris_nb.seam import stage_name
+
+    stage, settings = stage_name(name), _settings()
+    source = find_run(settings.reports, asked)
+    progress = Silent() if as_json else _Lines()
+    record = run_one(settings, stage, source, assignments or [], progress, ["iris-nb", *sys.argv[1:]])
+    result = summarize(settings.reports / record["id"], record)
+    if as_json:
+        _print_json(result)
+        return
+    typer.echo(f"{'run':<18} {result['run']} (partial: '{stage}' on the files of {source.name})")
+    typer.echo(f"{'page':<18} {Path(result['run_dir']) / f'{stage}.html'}")
+
+# %% ../nbs/90_cli.ipynb #0e672039
+@cache_app.callback(invoke_without_command=True)
+def cache(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    "List the results that are kept: stage, run, when they were made, size."
+    if context.invoked_subcommand:
+        return
+    from datetime import UTC, datetime
+
+    from iris_nb.cache import entries
+    from iris_nb.clean import size_text
+
+    settings = _settings()
+    kept = entries(settings.data / "cache")
+    rows: list[dict[str, Any]] = [
+        {
+            "stage": entry.stage, "key": entry.key.digest[:12], "run": entry.run, "seconds": entry.seconds,
+            "made": f"{datetime.fromtimestamp(entry.created, UTC):%Y-%m-%d %H:%M} UTC", "bytes": entry.size,
+        }
+        for entry in kept
+    ]  # fmt: skip
+    total = sum(entry.size for entry in kept)
+    if as_json:
+        _print_json({"entries": rows, "bytes": total, "limit_bytes": int(settings.cache_gb * 1e9)})
+        return
+    _print_table(
+        [row | {"size": size_text(row["bytes"])} for row in rows], ["stage", "key", "made", "seconds", "size", "run"]
+    )
+    typer.echo(f"{len(rows)} results, {size_text(total)} of at most {size_text(settings.cache_gb * 1e9)}", err=True)
+
+
+@cache_app.command("prune")
+def cache_prune(
+    older: Annotated[
+        str, typer.Option("--older-than", metavar="AGE", help="last used before, such as 12h, 30d or 2w")
+    ] = "",
+    below: Annotated[str, typer.Option(metavar="SIZE", help="until what remains is below, such as 500MB or 2GB")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="remove every kept result")] = False,
+) -> None:
+    "Remove kept results by age or size; they are made again when they are needed."
+    from iris_nb.clean import clean_cache, parse_age, parse_size, size_text
+
+    if not (older or below or everything):
+        raise InputError("nothing says what shall go; give --older-than AGE, --below SIZE or --all")
+    size = 0.0 if everything else parse_size(below) if below else None
+    gone = clean_cache(_settings(), parse_age(older) if older else None, size, really=True)
+    typer.echo(f"removed {len(gone)} results, {size_text(sum(entry.size for entry in gone))}")
+
+# %% ../nbs/90_cli.ipynb #bb609afe
+@app.command()
+def clean(
+    older: Annotated[
+        str, typer.Option("--older-than", metavar="AGE", help="runs made before, such as 12h, 30d or 2w")
+    ] = "",
+    below: Annotated[
+        str, typer.Option(metavar="SIZE", help="the oldest, until what remains is below, such as 2GB")
+    ] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="remove what is listed")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    "Show what runs, sweeps and leftovers take up, and remove old ones with --yes."
+    from iris_nb.clean import choose, list_items, parse_age, parse_size, remove, size_text, why_kept
+    from iris_nb.tracking import aliases_of, tracking_uri
+
+    age, size = (parse_age(older) if older else None), (parse_size(below) if below else None)
+    settings = _settings()
+    items = list_items(settings)
+    chosen = choose(items, age, size)
+    rows: list[dict[str, Any]] = []
+    for item in items:
+        why = (
+            why_kept(item, lambda model: aliases_of(tracking_uri(settings), model, settings.tracking_timeout))
+            if item in chosen
+            else ""
+        )
+        goes = item in chosen and not why
+        plan = f"stays: {why}" if why else ("removed" if yes else "would be removed") if goes else ""
+        if goes and yes:
+            remove(item)
+        rows.append(
+            {"kind": item.kind, "name": item.path.name, "bytes": item.size, "size": size_text(item.size), "plan": plan}
+        )
+    if as_json:
+        _print_json({"items": rows, "removed": [row["name"] for row in rows if row["plan"] == "removed"]})
+        return
+    _print_table(rows, ["kind", "name", "size", "plan"])
+    count = sum(row["plan"].endswith("removed") for row in rows)
+    total = size_text(sum(row["bytes"] for row in rows if row["plan"].endswith("removed")))
+    hint = "" if yes or not count else "; remove them with --yes"
+    typer.echo(
+        f"{len(rows)} folders; {count} of them ({total}) {'were' if yes else 'would be'} removed{hint}", err=True
+    )

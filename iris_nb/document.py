@@ -199,7 +199,7 @@ def confidence(
     given = facts.training.get("confidence") or at(facts.run, "parameters", "training", "confidence")
     return percent(given if is_number(given) else 0.95)
 
-# %% ../nbs/63_document.ipynb #209f8f15
+# %% ../nbs/63_document.ipynb #20c763ea
 def banner(
     facts: Facts,  # of a run
 ) -> dict[str, Any] | None:  # kind, title, text, missing; None if all went well
@@ -214,6 +214,16 @@ def banner(
         shown = " What was finished before is shown below." if any(s.get("status") == "done" for s in stages) else ""
         text = sentence(reason) + shown
         return {"kind": "bad", "title": title, "text": text, "missing": missing}
+    if run.get("status") == "partial":
+        last = next((s["name"] for s in reversed(stages) if s.get("status") in ("done", "cached")), "")
+        files = f", on the files of the run {at(run, 'origin', 'id')}" if at(run, "origin", "kind") == "stage" else ""
+        text = f"It tries one stage{files}. It registers no model, and its numbers stand for themselves only."
+        return {
+            "kind": "warn",
+            "title": f"This run ends with the stage {label(last)}",
+            "text": text,
+            "missing": missing,
+        }
     if at(facts.training, "gate", "passed") is False:
         reasons = " ".join(sentence(r) for r in at(facts.training, "gate", "reasons") or [])
         return {"kind": "warn", "title": "The model did not pass its gate", "text": reasons, "missing": []}
@@ -508,14 +518,13 @@ def sure_view(
     few = is_number(rows) and rows < 200
     return {"few": f"With {count(rows)} held-out rows this can only be seen roughly." if few else ""}
 
-# %% ../nbs/63_document.ipynb #c59a8610
+# %% ../nbs/63_document.ipynb #c48563e3
 def made_view(
     facts: Facts,  # of a run
 ) -> dict[str, Any]:  # what its template shows
     "For the section 'How the run was made'."
     hashes = sorted(all_hashes(facts.run).items())
-    errors = any(stage.get("error") for stage in records(facts.run.get("stages")))
-    return {"about": about_rows(facts), "parameters": parameter_rows(facts.run), "hashes": hashes, "errors": errors}
+    return {"about": about_rows(facts), "parameters": parameter_rows(facts.run), "hashes": hashes}
 
 
 MAIN_PACKAGES = ("numpy", "scipy", "pandas", "scikit-learn", "skops", "papermill", "mlflow", "matplotlib", "seaborn")
@@ -530,6 +539,8 @@ def about_rows(
         ("Run", code(facts.id)),
         ("Begun, ended (UTC)", " to ".join(filter(None, [_time(run.get("created")), _time(run.get("finished"))]))),
         ("Took", duration(run.get("seconds"))),
+        ("Part of", _part_of(run.get("origin"))),
+        ("Earlier attempts", "; ".join(sentence(a.get("error")) for a in records(run.get("attempts")))),
         ("Source code", _git(run.get("git"))),
         ("Library", f"iris_nb {run['library_version']}" if run.get("library_version") else ""),
         ("Lock file", code(run.get("lock_sha256"))),
@@ -545,7 +556,7 @@ def about_rows(
     ]
     return [(name, value) for name, value in rows if value and value != DASH]
 
-# %% ../nbs/63_document.ipynb #0eb635c3
+# %% ../nbs/63_document.ipynb #d0409582
 def _code(text: Any) -> Markup | str:
     return Markup("<code>{}</code>").format(label(text)) if text else ""
 
@@ -562,9 +573,14 @@ def _git(git: Any) -> Markup | str:
     if not isinstance(git, dict) or not git.get("commit"):
         return "not under version control, or git was not found"
     state = "with changes that were not committed" if git.get("dirty") else "nothing uncommitted"
+    state += f", kept in {git['patch']}" if git.get("patch") else ""
     return Markup("commit <code>{}</code>{}, {}").format(
         git["commit"], f" on {git['branch']}" if git.get("branch") else "", state
     )
+
+
+def _part_of(origin: Any) -> str:
+    return label(f"{origin.get('kind')} {origin.get('id')}") if isinstance(origin, dict) else ""
 
 
 def _model(model: Any) -> str:

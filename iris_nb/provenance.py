@@ -95,13 +95,14 @@ def packages() -> dict[str, str]:
 def _plain(name: str) -> str:
     return name.lower().replace("_", "-").replace(".", "-")
 
-# %% ../nbs/06_provenance.ipynb #61db7db5
+# %% ../nbs/06_provenance.ipynb #81284ab9
 ELSEWHERE = {
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
     "bs4": "beautifulsoup4",
     "PIL": "pillow",
     "dateutil": "python-dateutil",
+    "dotenv": "python-dotenv",
 }
 
 

@@ -71,7 +71,7 @@ def write_manifest(
     "Write a manifest whole, under a fresh seal."
     return write_json(run_dir / MANIFEST_NAME, record | {"seal": seal_of(record)})
 
-# %% ../nbs/05_runs.ipynb #a832c837
+# %% ../nbs/05_runs.ipynb #1891436f
 @contextmanager
 def begin_run(
     reports: Path,  # the folder of all runs
@@ -85,7 +85,13 @@ def begin_run(
     hidden, final = reports / f".new-{run_id}", reports / run_id
     hidden.mkdir()
     with FileLock(hidden / LOCK_NAME):
-        record = {"format": FORMAT, "id": run_id, "status": "running", "created": now.isoformat(timespec="seconds")}
+        record = {
+            "format": FORMAT,
+            "id": run_id,
+            "status": "running",
+            "created": now.isoformat(timespec="seconds"),
+            "started": now.isoformat(),
+        }
         write_manifest(hidden, record | {k: v for k, v in manifest.items() if k not in record})
         hidden.rename(final)
         yield final

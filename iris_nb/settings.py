@@ -48,7 +48,7 @@ def _is_home(folder: Path) -> bool:
         return False
     return "lib_name = iris_nb" in text and (folder / "nbs").is_dir()
 
-# %% ../nbs/02_settings.ipynb #9e154614
+# %% ../nbs/02_settings.ipynb #212b52eb
 class Settings(BaseSettings):
     "Where things are and how the program behaves on this machine."
 
@@ -70,6 +70,9 @@ class Settings(BaseSettings):
             len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         ),
         description="threads that the candidates' folds share; changes no number",
+    )
+    cache_gb: Annotated[float, Field(ge=0, le=100_000)] = Field(
+        5.0, description="most gigabytes of stage results that are kept; 0 keeps none"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("warning", description="least level that is logged")
     log_format: Literal["auto", "human", "json"] = Field("auto", description="auto: human on a terminal, else JSON")

@@ -155,7 +155,7 @@ def _tags(record: dict[str, Any]) -> dict[str, str]:
     }
     return {key: str(value) for key, value in tags.items() if value}
 
-# %% ../nbs/52_tracking.ipynb #f6c768ae
+# %% ../nbs/52_tracking.ipynb #d1ab5711
 def mirrored_files(
     run_dir: Path,  # the folder of a run
 ) -> list[Path]:  # relative paths
@@ -164,7 +164,8 @@ def mirrored_files(
     show_rows = facts.exists() and bool(read_json(facts).get("show_rows"))
     private = set() if show_rows else {"data/table.parquet"}
     files = [p.relative_to(run_dir) for p in sorted(run_dir.rglob("*")) if p.is_file()]
-    return [p for p in files if p.as_posix() not in private and not any(part.startswith(".") for part in p.parts)]
+    shown = [p for p in files if p.as_posix() not in private and not any(part.startswith(".") for part in p.parts)]
+    return [p for p in shown if p.parts[0] != "debug"]
 
 # %% ../nbs/52_tracking.ipynb #b4d0f8dc
 @dataclass(frozen=True)
@@ -288,23 +289,30 @@ def _log_stages(store: Store, experiment: str, parent: str, record: dict[str, An
             store.client.log_metric(child, "seconds", float(stage["seconds"]))
         store.client.set_terminated(child, _STATUS[stage["status"]])
 
-# %% ../nbs/52_tracking.ipynb #2a79cbc4
+# %% ../nbs/52_tracking.ipynb #d9f83aca
 def _register(store: Store, run_id: str, run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
     "Register the model of a run, once; returns the `model` part of the manifest."
     name, client = record["table"], store.client
+    manifest = sha256_file(run_dir / "training" / "model" / "manifest.json")
     found = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+    if not found and any(s["name"] == "training" and s["status"] == "cached" for s in record["stages"]):
+        found = _same_model(store, name, manifest)
     version = str(found[0].version) if found else _log_model(store, run_id, run_dir, name)
     passed = bool(read_json(run_dir / "training" / "training.json")["gate"]["passed"])
-    tags = {
-        "iris_nb.run": record["id"],
-        "iris_nb.gate": "passed" if passed else "failed",
-        "iris_nb.manifest_sha256": sha256_file(run_dir / "training" / "model" / "manifest.json"),
-    }
+    tags = {"iris_nb.gate": "passed" if passed else "failed", "iris_nb.manifest_sha256": manifest}
+    if not found or found[0].run_id == run_id:
+        tags |= {"iris_nb.run": record["id"]}
     for key, value in tags.items():
         client.set_model_version_tag(name, version, key, value)
     note = "" if passed else "registered without an alias, because it did not pass its gate"
     uri = f"models:/{name}/{version}"
     return {"name": name, "version": version, "uri": uri, "alias": None, "note": note}
+
+
+def _same_model(store: Store, name: str, manifest: str) -> list[Any]:
+    "The registered versions that hold the very same model files, oldest first."
+    found = store.client.search_model_versions(f"name = '{name}' and tag.`iris_nb.manifest_sha256` = '{manifest}'")
+    return sorted(found, key=lambda version: int(version.version))
 
 
 def _log_model(store: Store, run_id: str, run_dir: Path, name: str) -> str:
@@ -330,8 +338,8 @@ def _log_model(store: Store, run_id: str, run_dir: Path, name: str) -> str:
     made = store.client.create_model_version(name, info.model_uri, run_id, model_id=info.model_id, await_creation_for=0)
     return str(made.version)
 
-# %% ../nbs/52_tracking.ipynb #d954ac5f
-_STATUS = {"done": "FINISHED", "failed": "FAILED", "killed": "KILLED"}  # of what has ended
+# %% ../nbs/52_tracking.ipynb #a5f9b68e
+_STATUS = {"done": "FINISHED", "cached": "FINISHED", "failed": "FAILED", "killed": "KILLED"}  # of what has ended
 
 
 def _shown(uri: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 def finish(run_dir: Path, values: dict[str, Any], uri: str) -> None:
     """Write the manifest, register the model, move the alias, render the report, copy the files."""
     from iris_nb.document import render_report
-        from iris_nb.folders import STAGES
+    from iris_nb.folders import STAGES
     from iris_nb.runs import FORMAT, write_manifest
     from iris_nb.tracking import close_mirror, connect, move_staging, open_mirror
 
