@@ -356,7 +356,7 @@ def _array_values(array: npt.NDArray[Any], where: str) -> Iterator[tuple[str, An
         for name in array.dtype.names:
             yield from _array_values(array[name], f"{where}.{name}")
 
-# %% ../nbs/75_equality.ipynb #83189b08
+# %% ../nbs/75_equality.ipynb #804d7135
 _ROW_FILES = re.compile(
     r"data/(table\.parquet|violations\.json)|\w+/predictions\.parquet|inference/inference\.json|"
     r"training/model/model\.skops|report/(?!figures\.).*"
@@ -364,14 +364,16 @@ _ROW_FILES = re.compile(
 
 
 def _files(folder: Path, stage: str) -> list[str]:
-    "The files of a stage that are compared: what is made first comes first."
-    found = []
-    for path in (folder / stage).rglob("*"):
-        name = path.relative_to(folder).as_posix()
-        view = path.suffix in PICTURES or name == f"{stage}/{stage}.ipynb"
-        if path.is_file() and not view and not path.name.startswith(".") and is_evidence(name, "content"):
-            found.append(name)
-    return found
+    "The files of a stage that are compared."
+    names = (p.relative_to(folder).as_posix() for p in (folder / stage).rglob("*") if p.is_file())
+    return [name for name in names if _is_compared(name)]
+
+
+def _is_compared(name: str) -> bool:
+    "Whether a file is compared: it is no view of others, not hidden, and evidence."
+    stage, _, short = name.partition("/")
+    view = Path(name).suffix in PICTURES or short == f"{stage}.ipynb"
+    return not view and not Path(name).name.startswith(".") and is_evidence(name, "content")
 
 
 def _order(name: str) -> tuple[bool, bool, bool, str]:
@@ -385,13 +387,16 @@ def _show_rows(*folders: Path) -> bool:
     except (OSError, ValueError, LookupError, TypeError):
         return False
 
-# %% ../nbs/75_equality.ipynb #c46fe844
+# %% ../nbs/75_equality.ipynb #00cdef92
 _BROKEN = (OSError, ValueError, LookupError, TypeError, AttributeError, BadZipFile, RecursionError)
 
 
-def _compare_file(equality: FileEquality, left: Path, right: Path) -> None:
+def _compare_file(equality: FileEquality, left: Path, right: Path, known: str) -> None:
     "Compare one file of two run folders."
     a, b = left / equality.file, right / equality.file
+    if known and b.is_file() and not a.is_file():
+        _compare_hashes(equality, "SHA-256 (all that is known of this file)", known, sha256_file(b))
+        return
     if not a.is_file() or not b.is_file():
         equality.values += 1
         equality.add("the file", _there(a.is_file()), _there(b.is_file()), None)
@@ -403,10 +408,14 @@ def _compare_file(equality: FileEquality, left: Path, right: Path) -> None:
 
 
 def _compare_bytes(equality: FileEquality, left: Path, right: Path, where: str) -> None:
+    _compare_hashes(equality, f"{where}, SHA-256", sha256_file(left), sha256_file(right))
+
+
+def _compare_hashes(equality: FileEquality, where: str, left: str, right: str) -> None:
     equality.values += 1
-    one, two = sha256_file(left), sha256_file(right)
-    if one != two:
-        equality.add(where, f"SHA-256 {one[:12]}…", f"SHA-256 {two[:12]}…", None)
+    if left != right:
+        equality.hide = False  # a hash shows nothing
+        equality.add(where, f"{left[:12]}…", f"{right[:12]}…", None)
 
 
 def _compare_parsed(equality: FileEquality, left: Path, right: Path) -> None:
@@ -473,19 +482,20 @@ class Equality:
             rows.append({"stage": stage} | counts | {"largest difference": gap})
         return rows
 
-# %% ../nbs/75_equality.ipynb #c013f0be
+# %% ../nbs/75_equality.ipynb #0af7ed5d
 def compare_runs(
     left: Path,  # the folder of a run
     right: Path,  # the folder of another
     stages: Sequence[str] = STAGES,  # which stages to compare
+    known: Mapping[str, str] | None = None,  # files that the first lacks on purpose → SHA-256
 ) -> Equality:  # what was compared and what differs
     "Compare two run folders value by value."
-    shown = _show_rows(left, right)
-    files = []
+    shown, known, files = _show_rows(left, right), known or {}, []
     for stage in stages:
-        for name in sorted({*_files(left, stage), *_files(right, stage)}, key=_order):
+        only_known = (name for name in known if name.startswith(f"{stage}/") and _is_compared(name))
+        for name in sorted({*_files(left, stage), *_files(right, stage), *only_known}, key=_order):
             equality = FileEquality(stage, name, hide=not shown and bool(_ROW_FILES.fullmatch(name)))
-            _compare_file(equality, left, right)
+            _compare_file(equality, left, right, known.get(name, ""))
             files.append(equality)
     return Equality(files)
 

@@ -66,19 +66,21 @@ class Repository:
         git(self.home, "add", "-A")
         git(self.home, "commit", "-qm", "The project")
 
-    def start(self, *words: str | Path, path: Path | None = None) -> subprocess.Popen[str]:
-        """Start the command; `path` is put before everything that Python would import."""
+    def start(self, *words: str | Path, path: Path | None = None, folder: Path | None = None) -> subprocess.Popen[str]:
+        """Start the command; `path` is put before everything that Python would import; `folder` is where to stand."""
         paths = os.pathsep.join(str(p) for p in (path, self.home) if p)
         start = "from iris_nb.cli import main; main()"
         return subprocess.Popen(
-            [sys.executable, "-c", start, *map(str, words)], cwd=self.temporary.parent, text=True,
-            env=clean_environment(PYTHONPATH=paths, TMPDIR=str(self.temporary), IRIS_NB_HOME=str(self.home)),
+            [sys.executable, "-c", start, *map(str, words)], cwd=folder or self.home, text=True,
+            env=clean_environment(PYTHONPATH=paths, TMPDIR=str(self.temporary)),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
-    def call(self, *words: str | Path, code: int = 0, path: Path | None = None) -> dict[str, Any]:
+    def call(
+        self, *words: str | Path, code: int = 0, path: Path | None = None, folder: Path | None = None
+    ) -> dict[str, Any]:
         """Run the command with --json."""
-        process = self.start(*words, *(() if "--json" in words else ("--json",)), path=path)
+        process = self.start(*words, *(() if "--json" in words else ("--json",)), path=path, folder=folder)
         out, err = process.communicate(timeout=600)
         assert process.returncode == code, err[-3000:] + out[-3000:]
         assert "Traceback" not in err
@@ -371,8 +373,9 @@ BROKEN: dict[str, tuple[Callable[[Path, dict[str, Any]], Any], str]] = {
     "patch edited": (lambda p, r: patch(p, r, b"Right, true", b"Right, false", seal=False), "is not the recorded one"),
     "patch sealed": (lambda p, r: patch(p, r, b"Right, true", b"Right, false", seal=True), "iris_nb/metrics.py"),
     "patch nonsense": (lambda p, r: patch(p, r, b"iris_nb/metrics.py", b"iris_nb/nothing.py", seal=True), "does not apply"),
-    "code": (lambda path, record: record["code"].update(tables="0" * 64), "'iris_nb/tables.py' differ"),
-    "notebook": (lambda path, record: record["notebooks"].update(models="0" * 64), "_models.ipynb"),
+    "code": (lambda path, record: record["code"].update(tables="0" * 64), "another hash of iris_nb/tables.py"),
+    "notebook": (lambda path, record: record["notebooks"].update(models="0" * 64), "Run section of 'models'"),
+    "one stage": (lambda p, r: r["stages"][-1].update(status="pending"), "was made of some stages only"),
     "lock": (lambda path, record: record.update(lock_sha256="0" * 64), "is not the lock of run"),
     "failed": (lambda path, record: record.update(status="failed", error="it broke"), "iris-nb resume"),
     "killed": (lambda path, record: record.update(status="killed", error="it died"), "did not finish (killed"),
@@ -623,6 +626,35 @@ def test_a_table_that_can_no_longer_be_studied(repository: Repository, run: Path
     found = repository.call("reproduce", run.name, "--same-env", "--data", tmp_path / "patients.csv", code=1)
     assert found["verdict"] == "DIFFERENT" and "the data can no longer be studied" in found["reason"]
     assert "risk" in found["reason"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("with_data", [True, False], ids=["with data", "without data"])
+def test_a_bundle_in_an_empty_folder(with_data: bool, repository: Repository, run: Path, tmp_path: Path) -> None:
+    from iris_nb.bundle import export_bundle
+
+    bundle, empty = tmp_path / "study.zip", tmp_path / "empty"
+    empty.mkdir()
+    trust = export_bundle(repository.home, run, bundle, with_data, [], False).sha256
+    refused = repository.call("reproduce", bundle, "--trust", "0" * 64, code=2, folder=empty)
+    assert "0000" in refused["error"] and list(empty.iterdir()) == []
+    words: list[str | Path] = ["reproduce", bundle, "--same-env", "--trust", trust]
+    if not with_data:
+        assert "give its table patients.csv with --data" in repository.call(*words, code=2, folder=empty)["error"]
+        renamed = shutil.copy(repository.home.parent / "patients.csv", tmp_path / "renamed.csv")
+        words += ["--data", renamed]
+    found = repository.call(*words, folder=empty)
+    assert found["verdict"] == "IDENTICAL" and found["bundle"] == {"name": "study.zip", "sha256": trust}
+    assert Path(found["attestation"]).parent == tmp_path / "study.attestations"
+    assert list(empty.iterdir()) == [] and {path.name for path in tmp_path.iterdir()} - {"renamed.csv"} == {
+        "study.zip", "empty", "study.attestations",
+    }  # fmt: skip
+    repository.assert_clean()
+    if not with_data:
+        text = Path(words[-1]).read_text().splitlines()
+        Path(words[-1]).write_text("\n".join([*text[:-1], "777.25,A,high"]) + "\n")
+        found = repository.call(*words, code=1, folder=empty)
+        assert found["verdict"] == "DIFFERENT" and "data/table.parquet, SHA-256" in found["reason"]
 
 
 @pytest.mark.slow
