@@ -153,9 +153,15 @@ def test_many_mismatches_are_counted_and_few_kept() -> None:
     equality = FileEquality("training", "training/predictions.parquet")
     left = pd.DataFrame({"x": np.zeros(5000)})
     compare_frames(equality, left, left.assign(x=np.arange(5000) / 10))
-    assert equality.different == 4999 and len(equality.first) == MOST
+    assert equality.different == 4999 and len(equality.first) == MOST and equality.excess == 499.9
     found = Equality([equality]).mismatches
     assert len(found) == MOST + 1 and found[-1].where == "line 5000, column x" and found[-1].gap == 499.9
+
+
+def test_many_texts_are_counted_too() -> None:
+    equality = FileEquality("training", "training/predictions.parquet")
+    compare_frames(equality, pd.DataFrame({"x": ["a"] * 500}), pd.DataFrame({"x": ["b"] * 500}))
+    assert equality.different == equality.not_numbers == 500 and equality.largest is None
 
 
 def test_a_large_table_is_compared_quickly() -> None:
@@ -165,7 +171,10 @@ def test_a_large_table_is_compared_quickly() -> None:
     equality = FileEquality("inference", "inference/predictions.parquet")
     compare_frames(equality, left, left.copy())
     assert equality.different == 0 and equality.values == 9 * 300_000
-    assert time.monotonic() - begun < 5
+    compare_frames(equality, left, left.assign(**{f"x{n}": left[f"x{n}"] + n for n in range(8)}))
+    assert equality.different == 7 * 300_000 and equality.not_numbers == 0
+    assert equality.largest is not None and equality.largest.gap == pytest.approx(7)
+    assert time.monotonic() - begun < 10
 
 
 def study(folder: Path, frame: pd.DataFrame, show: bool = True, rows: list[int] | None = None) -> Path:
