@@ -321,9 +321,14 @@ def test_nothing_is_left_behind(repository: Repository, run: Path, made: Callabl
 
 def test_the_command_refuses_in_one_sentence(repository: Repository, run: Path) -> None:
     assert "no run is called" in repository.refuse("nosuchrun")
-    assert "there is no file" in repository.refuse("nosuch.zip")
     assert "--trust is for a bundle" in repository.refuse(run.name, "--trust", "0" * 64)
-    assert "no such commit" in repository.refuse(run.name, "--same-env", "--at", "--help")
+    for at in ("--help", "nosuchbranch", "HEAD^^^^^^"):
+        with pytest.raises(InputError, match="no such commit in this repository"):
+            reproduce_run(run, repository.home, Terms(at=at), print)
+    with pytest.raises(InputError, match="there is no file"):
+        reproduce_bundle(repository.home / "nosuch.zip", "0" * 64, Terms(), print)
+    with pytest.raises(InputError, match="give the path of the table patients"):
+        reproduce_run(run, repository.home, Terms(same_env=True, data=Path("nosuch.csv")), print)
 
 
 def test_an_edited_manifest_is_refused(repository: Repository, run: Path) -> None:
