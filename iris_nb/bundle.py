@@ -195,7 +195,7 @@ def _settle_contract(files: dict[str, bytes], record: dict[str, Any], run_dir: P
     if not record.get("git") and not used:
         files.pop(place, None)
 
-# %% ../nbs/79_bundle.ipynb #25873d32
+# %% ../nbs/79_bundle.ipynb #51c6b565
 def table_file(
     record: dict[str, Any],  # the manifest of a run
 ) -> Path | None:  # None for a table that comes with the source or with scikit-learn
@@ -212,8 +212,13 @@ def safe_table_name(
     "The name of a table's file in a bundle."
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", path.name) and not unsafe(path.name):
         return path.name
+    plain = table_name(path)
+    if unsafe(plain):
+        raise InputError(
+            f"a table called {path.name} cannot be in a bundle, because '{plain}' is not a name on every system; rename the file, and run again"
+        )
     ends = re.search(r"((?:\.[A-Za-z0-9]{1,8})?\.gz|\.[A-Za-z0-9]{1,8})$", path.name)
-    return table_name(path) + (ends[1].lower() if ends else "")
+    return plain + (ends[1].lower() if ends else "")
 
 
 def _table_member(record: dict[str, Any], path: Path) -> tuple[str, Path]:
@@ -226,7 +231,7 @@ def _table_member(record: dict[str, Any], path: Path) -> tuple[str, Path]:
         )
     return f"{TABLE}/{safe_table_name(path)}", path
 
-# %% ../nbs/79_bundle.ipynb #49b2773a
+# %% ../nbs/79_bundle.ipynb #e31de71b
 AGGREGATES = (
     "run.json", "data/contract.json", "data/data.json", "data/profile.json", "data/split.parquet", "features/features.json",
     "models/models.json", "models/scores.parquet", "models/folds.parquet", "training/training.json", "inference/inference.json",
@@ -258,18 +263,29 @@ def leave_out(
     plain = facts.training.get("chosen") in PLAIN_MODELS and min(fitted, default=0) >= FEWEST
     kept, left = [], {}
     for name in _run_files(run_dir):
-        if name in allowed or (plain and name.startswith("training/model/")):
+        if name in allowed or (plain and name.startswith("training/model/")) or _names_no_value(run_dir, name):
             kept.append(name)
         elif "/" in name or name == "source.patch":
             left[name] = _why(name)
     return kept, left
 
-# %% ../nbs/79_bundle.ipynb #400c4012
+# %% ../nbs/79_bundle.ipynb #644d7825
 def _run_files(run_dir: Path) -> list[str]:
     "The files of a run's folder; what is hidden or a link is passed over."
     found = (p for p in sorted(run_dir.rglob("*")) if p.is_file() and not p.is_symlink())
     names = (p.relative_to(run_dir).as_posix() for p in found)
     return [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
+
+
+def _names_no_value(run_dir: Path, name: str) -> bool:
+    "Whether a file is an attestation that found nothing to name: one of a difference quotes values."
+    if not re.fullmatch(r"attestations/[\w-]+\.json", name):
+        return False
+    try:
+        said = json.loads((run_dir / name).read_text(encoding="utf-8"))
+        return bool(said["mismatches"] == [] and said["rows"] == "")
+    except (ValueError, LookupError, TypeError):
+        return False
 
 
 def _why(name: str) -> str:
@@ -896,7 +912,7 @@ def _packs_too_well(content: bytes | Path, size: int) -> bool:
             packed += len(packer.compress(block))
     return size > MOST_RATIO * (packed + len(packer.flush())) * 0.9
 
-# %% ../nbs/79_bundle.ipynb #a04f08a8
+# %% ../nbs/79_bundle.ipynb #3a7f4f8a
 @dataclass(frozen=True)
 class Exported:
     "A bundle that was written."
@@ -924,6 +940,13 @@ def _check_target(target: Path, run_dir: Path, force: bool) -> None:
         raise InputError(f"{target} lies in the folder of the run itself; name a file outside it")
 
 
+def _check_names(members: Members) -> None:
+    "Refuse to write what the opener would refuse to read."
+    for name in members:
+        if why := unsafe(name):
+            raise InputError(f"the file {label(name)} cannot be in a bundle, because {why}; rename it, and run again")
+
+# %% ../nbs/79_bundle.ipynb #8fcb798c
 def _check_run(run_dir: Path) -> dict[str, Any]:
     "The manifest of a run that can be given away: finished, sealed, its files as they were left."
     record = read_evidence(run_dir)
@@ -983,7 +1006,7 @@ def _keep_rows_back(members: Members, left: dict[str, str], values: list[str], p
         del members[name]
         left[name.removeprefix(place)] = "a value of the table was found in it"
 
-# %% ../nbs/79_bundle.ipynb #efd7abbe
+# %% ../nbs/79_bundle.ipynb #db818bc0
 def export_bundle(
     home: Path,  # the project's root
     run_dir: Path,  # the folder of a run
@@ -1000,6 +1023,7 @@ def export_bundle(
     with tempfile.TemporaryDirectory(prefix="iris-nb-export-") as scratch:
         content = _gather(home, run_dir, record, data, Path(scratch), named)
         members = content.members
+        _check_names(members)
         members[README] = readme_text(content).encode()
         members[PREVIEW] = preview_html(content).encode("utf-8", "replace")
         members[METADATA] = crate_metadata(content)

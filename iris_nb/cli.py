@@ -18,7 +18,7 @@ from .errors import InputError, IrisNbError, StoppedError
 # %% auto #0
 __all__ = ['app', 'contract_app', 'cache_app', 'main', 'run', 'params', 'settings', 'runs', 'show', 'open_report', 'delete',
            'sync', 'ui', 'contract_show', 'contract_accept', 'explain', 'resume', 'debug', 'one_stage', 'cache',
-           'cache_prune', 'clean']
+           'cache_prune', 'clean', 'diff', 'export']
 
 # %% ../nbs/90_cli.ipynb #09a86a32
 if TYPE_CHECKING:
@@ -433,7 +433,7 @@ def explain(
     else:
         _print_table(rows, ["stage", "status", "reason"])
 
-# %% ../nbs/90_cli.ipynb #95a6c064
+# %% ../nbs/90_cli.ipynb #385c043b
 @app.command()
 def resume(
     asked: Annotated[
@@ -442,7 +442,8 @@ def resume(
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     "Go on with a run that failed or was stopped, from the stage at which it ended."
-    from iris_nb.pipeline import Silent, resume_study, summarize
+    from iris_nb.pipeline import Silent, summarize
+    from iris_nb.resume import resume_study
     from iris_nb.runs import find_run
 
     settings = _settings()
@@ -464,7 +465,7 @@ def debug(
     "Write the notebook of the stage that failed, ready to be executed cell by cell, and open it."
     from importlib.util import find_spec
 
-    from iris_nb.pipeline import debug_notebook
+    from iris_nb.resume import debug_notebook
     from iris_nb.runs import find_run
 
     settings = _settings()
@@ -473,7 +474,7 @@ def debug(
     if lab and sys.stdout.isatty() and find_spec("jupyterlab"):
         os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", str(path)])  # noqa: S606  # this Python, no shell
 
-# %% ../nbs/90_cli.ipynb #788aaf7d
+# %% ../nbs/90_cli.ipynb #93f3731a
 @app.command("stage")
 def one_stage(
     name: Annotated[str, typer.Argument(metavar="STAGE", help="data, features, models, training, inference or report")],
@@ -484,7 +485,8 @@ def one_stage(
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     "Run one stage on the files of a former run, as a partial run of its own."
-    from iris_nb.pipeline import Silent, run_one, summarize
+    from iris_nb.pipeline import Silent, summarize
+    from iris_nb.resume import run_one
     from iris_nb.runs import find_run
     from iris_nb.seam import stage_name
 
@@ -499,7 +501,7 @@ def one_stage(
     typer.echo(f"{'run':<18} {result['run']} (partial: '{stage}' on the files of {source.name})")
     typer.echo(f"{'page':<18} {Path(result['run_dir']) / f'{stage}.html'}")
 
-# %% ../nbs/90_cli.ipynb #0e672039
+# %% ../nbs/90_cli.ipynb #8fb6772b
 @cache_app.callback(invoke_without_command=True)
 def cache(
     context: typer.Context,
@@ -531,7 +533,7 @@ def cache(
     )
     typer.echo(f"{len(rows)} results, {size_text(total)} of at most {size_text(settings.cache_gb * 1e9)}", err=True)
 
-
+# %% ../nbs/90_cli.ipynb #b5418f2f
 @cache_app.command("prune")
 def cache_prune(
     older: Annotated[
@@ -549,7 +551,7 @@ def cache_prune(
     gone = clean_cache(_settings(), parse_age(older) if older else None, size, really=True)
     typer.echo(f"removed {len(gone)} results, {size_text(sum(entry.size for entry in gone))}")
 
-# %% ../nbs/90_cli.ipynb #bb609afe
+# %% ../nbs/90_cli.ipynb #f5805bb9
 @app.command()
 def clean(
     older: Annotated[
@@ -562,27 +564,13 @@ def clean(
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     "Show what runs, sweeps and leftovers take up, and remove old ones with --yes."
-    from iris_nb.clean import choose, list_items, parse_age, parse_size, remove, size_text, why_kept
-    from iris_nb.tracking import aliases_of, tracking_uri
+    from iris_nb.clean import clean_up, parse_age, parse_size, size_text
 
     age, size = (parse_age(older) if older else None), (parse_size(below) if below else None)
-    settings = _settings()
-    items = list_items(settings)
-    chosen = choose(items, age, size)
-    rows: list[dict[str, Any]] = []
-    for item in items:
-        why = (
-            why_kept(item, lambda model: aliases_of(tracking_uri(settings), model, settings.tracking_timeout))
-            if item in chosen
-            else ""
-        )
-        goes = item in chosen and not why
-        plan = f"stays: {why}" if why else ("removed" if yes else "would be removed") if goes else ""
-        if goes and yes:
-            remove(item)
-        rows.append(
-            {"kind": item.kind, "name": item.path.name, "bytes": item.size, "size": size_text(item.size), "plan": plan}
-        )
+    rows: list[dict[str, Any]] = [
+        {"kind": item.kind, "name": item.path.name, "bytes": item.size, "size": size_text(item.size), "plan": plan}
+        for item, plan in clean_up(_settings(), age, size, yes)
+    ]
     if as_json:
         _print_json({"items": rows, "removed": [row["name"] for row in rows if row["plan"] == "removed"]})
         return
@@ -593,3 +581,103 @@ def clean(
     typer.echo(
         f"{len(rows)} folders; {count} of them ({total}) {'were' if yes else 'would be'} removed{hint}", err=True
     )
+
+# %% ../nbs/90_cli.ipynb #dd5cf7a1
+def _print_blocks(blocks: list[Any]) -> None:
+    "Titles, sentences, tables and code: drawn on a terminal, plain text of at most 100 columns elsewhere."
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    live = sys.stdout.isatty()
+    console = Console(width=None if live else 100, no_color=not live, highlight=False, markup=False, emoji=False)
+    for block in blocks:
+        console.print(Text(block.title, style="bold"))
+        for sentence in block.sentences:
+            console.print(Text(sentence))
+        if block.rows:
+            table = Table(*block.columns, box=None, header_style="dim", pad_edge=False)
+            for row in block.rows:
+                table.add_row(*(Text(cell, overflow="fold") for cell in row))
+            console.print(table)
+        for line in block.lines:
+            style = {"+": "green", "-": "red"}.get(line[:1], "") if live else ""
+            console.print(Text(f"  {line}", style=style), soft_wrap=True)
+        console.print()
+
+# %% ../nbs/90_cli.ipynb #5dd887bd
+@app.command()
+def diff(
+    left: Annotated[str, typer.Argument(metavar="RUN", help="an id, the beginning of one, a name, or latest")],
+    right: Annotated[str, typer.Argument(metavar="RUN", help="the run to compare it with")],
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="where to write the page; in the right run's folder if not given"),
+    ] = None,
+    show_page: Annotated[bool, typer.Option("--open", help="open the page in the browser")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    "Compare two runs: what was changed from one to the other, and what came of it."
+    from iris_nb.diff import compare_runs, open_side
+    from iris_nb.diffpage import blocks, check_target, page_path, render_diff
+
+    settings = _settings()
+    if html is not None:
+        check_target(html)
+    sides = [open_side(settings.reports, asked) for asked in (left, right)]
+    result = compare_runs(settings.home, sides[0], sides[1])
+    page = render_diff(settings.reports, result, html or page_path(settings.reports, result))
+    if as_json:
+        _print_json(result | {"page": str(page)})
+    else:
+        _print_blocks(blocks(result))
+        typer.echo(f"page  {page}")
+    if show_page:
+        import webbrowser
+
+        webbrowser.open(page.resolve().as_uri())
+
+# %% ../nbs/90_cli.ipynb #3172739a
+@app.command()
+def export(
+    asked: Annotated[str, typer.Argument(metavar="RUN", help="an id, the beginning of one, a name, or latest")],
+    target: Annotated[Path, typer.Argument(metavar="FILE.zip", help="the file to write")],
+    with_data: Annotated[
+        bool | None, typer.Option("--with-data/--without-data", help="whether the rows of the table go along")
+    ] = None,
+    author: Annotated[
+        list[str] | None, typer.Option(metavar="NAME [ORCID]", help="who made the study; may be given several times")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="overwrite an existing file")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    "Pack a run with its source, table and hashes as an RO-Crate that others can cite and reproduce."
+    from dataclasses import asdict
+
+    from iris_nb.bundle import export_bundle
+    from iris_nb.runs import find_run
+
+    settings = _settings()
+    run_dir = find_run(settings.reports, asked)
+    done = export_bundle(settings.home, run_dir, target, with_data, author or [], force)
+    if as_json:
+        _print_json(asdict(done) | {"path": str(done.path.absolute())})
+        return
+    for key, value in _export_lines(done).items():
+        typer.echo(f"{key:<18} {value}")
+
+# %% ../nbs/90_cli.ipynb #a66374e6
+def _export_lines(done: Any) -> dict[str, str]:
+    "The end of an export, for a person."
+    lines = {
+        "bundle": f"{done.path} ({done.bytes / 1e6:.1f} MB, {done.files} files)",
+        "run": done.run,
+        "SHA-256": done.sha256,
+        "rows of the table": "are in it" if done.with_data else "are not in it",
+    }
+    if done.left_out:
+        lines["left out"] = ", ".join(done.left_out)
+        lines["of the data remain"] = "; ".join(done.remains)
+    if not done.authors:
+        lines["authors"] = "nobody is named; --author NAME names somebody"
+    return lines | {"reproduce with": done.reproduce}

@@ -79,7 +79,7 @@ def check_value(
         _check_allowed(name, typed, parameter.allowed)
     return typed
 
-# %% ../nbs/71_parameters.ipynb #561ad412
+# %% ../nbs/71_parameters.ipynb #4e5eba65
 _WRONG = object()
 _TYPE_WORDS = {
     "str": "text",
@@ -98,6 +98,8 @@ def _typed(kind: str, value: Any) -> Any:
         return value if isinstance(value, str) else str(value) if number else _WRONG
     if kind == "int":
         return value if isinstance(value, int) and number else _WRONG
+    if kind == "float" and isinstance(value, str) and re.fullmatch(r"[-+]?\d+\.?\d*[eE][-+]?\d+", value):
+        return _typed(kind, float(value))  # 1e-12 is a text in YAML 1.1, which wants a point in it
     if kind == "float":
         return float(value) if number and abs(value) != float("inf") and value == value else _WRONG
     if kind == "bool":

@@ -100,12 +100,13 @@ def prepare_store(
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-# %% ../nbs/52_tracking.ipynb #9ceb975f
+# %% ../nbs/52_tracking.ipynb #cb422f12
 def import_mlflow(
     timeout: int = 20,  # seconds to wait for a server
 ) -> Any:  # the module
     "Import MLflow, quiet, without telemetry, and with bounded waiting."
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # standard output is the caller's
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(timeout))
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     with warnings.catch_warnings():
@@ -289,7 +290,7 @@ def _log_stages(store: Store, experiment: str, parent: str, record: dict[str, An
             store.client.log_metric(child, "seconds", float(stage["seconds"]))
         store.client.set_terminated(child, _STATUS[stage["status"]])
 
-# %% ../nbs/52_tracking.ipynb #d9f83aca
+# %% ../nbs/52_tracking.ipynb #a46302c1
 def _register(store: Store, run_id: str, run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
     "Register the model of a run, once; returns the `model` part of the manifest."
     name, client = record["table"], store.client
@@ -308,7 +309,7 @@ def _register(store: Store, run_id: str, run_dir: Path, record: dict[str, Any]) 
     uri = f"models:/{name}/{version}"
     return {"name": name, "version": version, "uri": uri, "alias": None, "note": note}
 
-
+# %% ../nbs/52_tracking.ipynb #df16e126
 def _same_model(store: Store, name: str, manifest: str) -> list[Any]:
     "The registered versions that hold the very same model files, oldest first."
     found = store.client.search_model_versions(f"name = '{name}' and tag.`iris_nb.manifest_sha256` = '{manifest}'")

@@ -277,13 +277,19 @@ def test_what_the_run_needs_is_part_of_the_source(place: str) -> None:
 # ---- the table ----
 
 
-@pytest.mark.parametrize(
-    "name", ["iris data.csv", "Ünï.CSV", "a:b.csv.gz", "con.csv", "x.parquet", ".hidden.csv", "a\nb.tsv"]
-)
+@pytest.mark.parametrize("name", ["iris data.csv", "Ünï.CSV", "a:b.csv.gz", "x.parquet", ".hidden.csv", "a\nb.tsv"])
 def test_table_keeps_its_name_under_a_safe_one(name: str) -> None:
     safe = safe_table_name(Path("/somewhere") / name)
-    assert not unsafe(f"table/{safe}") or name == "con.csv"
+    assert not unsafe(f"table/{safe}")
     assert table_name(safe) == table_name(name)
+
+
+def test_names_that_no_other_system_takes_are_refused(home: Path, tmp_path: Path) -> None:
+    refused(lambda: safe_table_name(Path("con.csv")), "rename the file")
+    run_dir = make_run(home)
+    write_text(home / "tests" / "a:b.py", "x = 1\n")
+    refused(lambda: export_bundle(home, run_dir, tmp_path / "b.zip", True), "source/tests/a:b.py", "rename it")
+    assert not (tmp_path / "b.zip").exists()
 
 
 def test_table_that_changed_or_is_gone_is_refused(home: Path, run_dir: Path, tmp_path: Path) -> None:
@@ -356,8 +362,13 @@ def test_models_that_hold_rows_are_left_out(tmp_path: Path, chosen: str, rows: i
 def test_files_that_are_not_known_are_left_out(home: Path, run_dir: Path) -> None:
     write_text(run_dir / "report" / "new-figure.svg", "<svg/>")
     write_text(run_dir / "attestations" / "a.json", "{}")
+    write_json(run_dir / "attestations" / "equal.json", {"mismatches": [], "rows": ""})
+    write_json(run_dir / "attestations" / "other.json", {"mismatches": [{"left": "Ada"}], "rows": "row 1"})
     kept, left = leave_out(run_dir)
-    assert {"report/new-figure.svg", "attestations/a.json", "report/mistakes.json"} <= set(left)
+    assert {"report/new-figure.svg", "attestations/a.json", "attestations/other.json", "report/mistakes.json"} <= set(
+        left
+    )
+    assert "attestations/equal.json" in kept
     assert not set(kept) & set(left)
 
 

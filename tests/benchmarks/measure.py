@@ -46,6 +46,7 @@ def study(rounds: int) -> dict[str, Any]:
         project = Project(Path(folder) / "study")
         uri = f"sqlite:///{project.home / 'data' / 'mlflow' / 'mlflow.db'}"
         seconds_of([str(COMMAND), "run", "--profile", "quick"], project.home)  # makes the store, warms the disk
+        whole = [str(COMMAND), "run", "--profile", "quick", "--fresh"]
         for number in range(rounds):
             plain = [
                 sys.executable,
@@ -61,10 +62,23 @@ def study(rounds: int) -> dict[str, Any]:
                 str(project.home / f"stock-{number}"),
                 uri,
             ]
-            times["iris-nb run"].append(seconds_of([str(COMMAND), "run", "--profile", "quick"], project.home))
+            times["iris-nb run"].append(seconds_of(whole, project.home))
             times["plain script"].append(seconds_of(plain, project.home))
             if number < max(1, rounds // 2):
                 times["stock papermill"].append(seconds_of(stock, project.home))
+    return {name: round(statistics.median(values), 2) for name, values in times.items()}
+
+
+def second_run(profile: str, rounds: int) -> dict[str, Any]:
+    """A study that was never run here before, and the very same command once more."""
+    times: dict[str, list[float]] = {"first": [], "second": []}
+    with tempfile.TemporaryDirectory() as folder:
+        project = Project(Path(folder) / "study")
+        seconds_of([str(COMMAND), "run", "--profile", "quick"], project.home)  # makes the store, warms the disk
+        for number in range(rounds):
+            command = [str(COMMAND), "run", "--profile", profile, "-p", f"seed={number + 1}"]
+            for which in times:
+                times[which].append(seconds_of(command, project.home))
     return {name: round(statistics.median(values), 2) for name, values in times.items()}
 
 
@@ -144,14 +158,18 @@ def main() -> None:
         str(ROOT / "iris_nb"), quiet=1
     )  # as the first import does, unless told not to write bytecode
     run, page = study(asked.rounds), help_page(asked.rounds)
+    again = {"quick": second_run("quick", asked.rounds), "thorough": second_run("thorough", max(1, asked.rounds // 2))}
     results |= {
         "machine": {"python": platform.python_version(), "cores": os.cpu_count(), "system": platform.system()},
         "study": run,
         "help": page,
+        "again": again,
         "ratios": {
             "run / plain script": round(run["iris-nb run"] / run["plain script"], 2),
             "run / stock papermill": round(run["iris-nb run"] / run["stock papermill"], 2),
             "help / import typer": round(page["iris-nb --help"] / page["import typer"], 2),
+            "second run / first, quick": round(again["quick"]["second"] / again["quick"]["first"], 2),
+            "second run / first, thorough": round(again["thorough"]["second"] / again["thorough"]["first"], 2),
         },
     }
     if asked.million:

@@ -1,0 +1,223 @@
+"""The cache of stage results, seen from the command line: what is taken, what is done again, why, and never anything wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, Project
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iris_nb.cache import PARTS, StageKey, changes
+from iris_nb.files import read_json
+from iris_nb.folders import STAGES
+from iris_nb.sources import plain_source
+
+
+def own_sources(project: Project) -> None:
+    """Give a project notebooks and a library of its own, to be changed."""
+    for name in ("nbs", "iris_nb"):
+        (project.home / name).unlink()
+        shutil.copytree(ROOT / name, project.home / name, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def statuses(result: dict[str, Any]) -> dict[str, str]:
+    return {stage["name"]: stage["status"] for stage in result["stages"]}
+
+
+def reasons(result: dict[str, Any]) -> dict[str, str]:
+    return {stage["name"]: stage["reason"] or "" for stage in result["stages"]}
+
+
+ALL_CACHED = dict.fromkeys(STAGES[:-1], "cached") | {"report": "done"}
+
+
+@pytest.fixture(scope="module")
+def twice(make_project: Callable[[str], Project]) -> tuple[Project, dict[str, Any], dict[str, Any]]:
+    """A project whose default study was run two times."""
+    project = make_project("cache")
+    return project, *(project.json("run", "--profile", "quick") for _ in range(2))
+
+
+def test_the_second_run_takes_every_stage(twice: tuple[Project, dict[str, Any], dict[str, Any]]) -> None:
+    _, first, second = twice
+    assert set(statuses(first).values()) == {"done"} and reasons(first)["models"] == ""
+    assert statuses(second) == ALL_CACHED
+    assert {stage["cached_from"] for stage in second["stages"]} == {first["run"]}
+    assert second["metrics"] == first["metrics"] and second["gate"] == first["gate"]
+    assert second["model"]["version"] == first["model"]["version"] == "1" and second["model"]["alias"] == "staging"
+    one, two = (read_json(Path(result["run_dir"]) / "run.json") for result in (first, second))
+    assert [stage["files"] for stage in one["stages"]] == [stage["files"] for stage in two["stages"]]
+    page = (Path(second["run_dir"]) / "models.html").read_text()
+    assert first["run"] in page and "cached" in page
+
+
+def test_a_run_folder_shares_no_file_with_the_cache(twice: tuple[Project, dict[str, Any], dict[str, Any]]) -> None:
+    _, first, second = twice
+    for result in (first, second):
+        path = Path(result["run_dir"]) / "training" / "predictions.parquet"
+        assert path.stat().st_nlink == 1
+
+
+def test_explain_says_it_before(twice: tuple[Project, dict[str, Any], dict[str, Any]]) -> None:
+    project, first, _ = twice
+    before = project.runs()
+    rows = project.json("explain", "--profile", "quick")["stages"]
+    assert [row["status"] for row in rows] == ["cached"] * 6 and first["run"] in rows[0]["reason"]
+    rows = {row["stage"]: row for row in project.json("explain", "--profile", "quick", "-p", "folds=3")["stages"]}
+    assert rows["features"]["status"] == "cached"
+    assert rows["models"]["reason"] == "because the parameter folds is 3, and was 0"
+    assert rows["training"]["status"] == "maybe" and "models" in rows["training"]["reason"]
+    assert [row["stage"] for row in project.json("explain", "models")["stages"]] == ["models"]
+    assert project.call("explain", "modles").stderr.count("did you mean 'models'") == 1
+    assert project.runs() == before
+
+
+def test_a_parameter_does_again_what_follows_it(twice: tuple[Project, dict[str, Any], dict[str, Any]]) -> None:
+    project, *_ = twice
+    result = project.json("run", "--profile", "quick", "-p", "bins=7")
+    assert statuses(result) == ALL_CACHED | {"training": "done", "inference": "done"}
+    assert reasons(result)["training"] == "re-run because the parameter bins is 7, and was 10"
+    assert "the stage 'training' left other files" in reasons(result)["inference"]
+
+
+def test_fresh_does_everything(twice: tuple[Project, dict[str, Any], dict[str, Any]]) -> None:
+    project, first, _ = twice
+    result = project.json("run", "--profile", "quick", "--fresh", "--untracked")
+    assert set(statuses(result).values()) == {"done"} and result["metrics"] == first["metrics"]
+    assert result["model"]["version"] is None
+
+
+def flip(path: Path) -> None:
+    """Change one byte in the middle of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", ["file", "missing", "description"])
+def test_a_damaged_result_is_made_again(
+    twice: tuple[Project, dict[str, Any], dict[str, Any]], damage: str, tmp_path: Path
+) -> None:
+    project = Project(tmp_path / "study")
+    shutil.copytree(twice[0].home / "data" / "cache", project.home / "data" / "cache")
+    for entry in (project.home / "data" / "cache" / "models").iterdir():
+        path = entry / "models" / "models.json" if damage != "description" else entry / "entry.json"
+        path.unlink() if damage == "missing" else flip(path) if damage == "file" else path.write_text("{")
+    done = project.call("run", "--profile", "quick", "--json", "--untracked")
+    result = json.loads(done.stdout)
+    assert done.returncode == 0 and statuses(result)["models"] == "done" and statuses(result)["features"] == "cached"
+    assert "damaged, done anew" in done.stderr and "models" in done.stderr
+    assert result["metrics"] == twice[1]["metrics"]
+    again = project.json("run", "--profile", "quick", "--untracked")
+    assert statuses(again)["models"] == "cached"
+
+
+def edit(project: Project, notebook: str, module: str, old: str, new: str, prose: bool = False) -> None:
+    """Change a notebook and its module as nbdev_export would."""
+    path = project.home / "nbs" / notebook
+    content = json.loads(path.read_text())
+    cells = [c for c in content["cells"] if (c["cell_type"] == "markdown") == prose and old in "".join(c["source"])]
+    assert cells
+    for cell in cells:
+        cell["source"] = "".join(cell["source"]).replace(old, new)
+    path.write_text(json.dumps(content))
+    source = project.home / "iris_nb" / f"{module}.py"
+    source.write_text(source.read_text().replace(old, new))
+
+
+def test_prose_changes_nothing_and_code_only_what_needs_it(
+    twice: tuple[Project, dict[str, Any], dict[str, Any]], tmp_path: Path
+) -> None:
+    project = Project(tmp_path / "study")
+    own_sources(project)
+    shutil.copytree(twice[0].home / "data" / "cache", project.home / "data" / "cache")
+    edit(project, "40_training.ipynb", "training", "judged once", "judged a single time", prose=True)
+    library = {"PYTHONPATH": str(project.home)}
+    result = project.json("run", "--profile", "quick", "--untracked", **library)
+    assert statuses(result) == ALL_CACHED
+
+    edit(project, "41_evaluation.ipynb", "evaluation", "def evaluate(", "CHANGED = True\n\n\ndef evaluate(")
+    result = project.json("run", "--profile", "quick", "--untracked", **library)
+    assert statuses(result) == ALL_CACHED | {"training": "done", "inference": "done"}
+    assert reasons(result)["training"] == "re-run because the module 'evaluation' changed"
+
+
+def test_a_changed_table_is_noticed(project: Project, tmp_path: Path) -> None:
+    path = tmp_path / "iris_copy.csv"
+    shutil.copy(ROOT / "data" / "raw" / "iris.csv", path)
+    first = project.json("run", path, "--profile", "quick", "--untracked", "--target", "species")
+    text = path.read_text()
+    path.write_text(re.sub(r"^5\.1", "5.0", text, count=1, flags=re.M))
+    second = project.json("run", path, "--profile", "quick", "--untracked", "--target", "species")
+    assert reasons(second)["data"] == "re-run because the table changed"
+    assert set(statuses(second).values()) == {"done"}
+    facts = [read_json(Path(result["run_dir"]) / "run.json")["data"] for result in (first, second)]
+    assert facts[0]["sha256_raw"] != facts[1]["sha256_raw"]
+    path.write_text(text)
+    third = project.json("run", path, "--profile", "quick", "--untracked", "--target", "species")
+    assert statuses(third) == ALL_CACHED
+
+
+def test_listing_and_pruning(twice: tuple[Project, dict[str, Any], dict[str, Any]], tmp_path: Path) -> None:
+    project = Project(tmp_path / "study")
+    shutil.copytree(twice[0].home / "data" / "cache", project.home / "data" / "cache")
+    listed = project.json("cache")
+    assert {entry["stage"] for entry in listed["entries"]} == set(STAGES) and listed["bytes"] > 0
+    refused = project.call("cache", "prune")
+    assert refused.returncode == 2 and "--older-than" in refused.stderr
+    assert project.call("cache", "prune", "--older-than", "soon").returncode == 2
+    assert "removed 0 results" in project.call("cache", "prune", "--older-than", "1d").stdout
+    assert project.call("cache", "prune", "--all").returncode == 0
+    assert project.json("cache")["entries"] == []
+
+
+def test_no_cache_when_none_is_wanted(project: Project) -> None:
+    result = project.json("run", "--profile", "quick", "--untracked", IRIS_NB_CACHE_GB="0")
+    assert result["status"] == "done" and not (project.home / "data" / "cache").exists()
+
+
+@pytest.mark.slow
+def test_a_full_cache_disk_does_not_fail_the_run(project: Project) -> None:
+    place = project.home / "data" / "cache"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)], check=False)
+    if mounted.returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        done = project.call("run", "--profile", "quick", "--json", "--untracked")
+        assert done.returncode == 0 and "not kept" in done.stderr
+        assert project.json("run", "--profile", "quick", "--untracked")["metrics"] == json.loads(done.stdout)["metrics"]
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+names = st.text(st.characters(codec="utf-8"), max_size=12)
+tables = st.dictionaries(names, names, max_size=4)
+
+
+@given(st.fixed_dictionaries(dict.fromkeys(PARTS, tables)), st.sampled_from(list(PARTS)), names, names)
+def test_any_difference_changes_the_key(parts: dict[str, dict[str, str]], part: str, name: str, value: str) -> None:
+    key = StageKey("models", **parts)
+    other = StageKey("models", **parts | {part: parts[part] | {name: value}})
+    same = parts[part].get(name) == value
+    assert (key.digest == other.digest) is same
+    if part != "inputs":
+        assert (changes(other, key) == []) is same
+
+
+def test_the_plain_source_of_every_module_is_its_code() -> None:
+    for path in sorted((ROOT / "iris_nb").glob("[!_]*.py")):
+        source = path.read_text()
+        plain = plain_source(source)
+        assert "\n# AUTOGENERATED" not in f"\n{plain}" and "__all__ = [" not in plain and "\n# %% ../nbs" not in plain
+        compile(plain, path.name, "exec")
+        definitions = re.findall(r"^(?:def|class) \w+", source, re.M)
+        assert re.findall(r"^(?:def|class) \w+", plain, re.M) == definitions
