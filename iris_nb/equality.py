@@ -414,7 +414,7 @@ def _show_rows(*folders: Path) -> bool:
     except (OSError, ValueError, LookupError, TypeError):
         return False
 
-# %% ../nbs/75_equality.ipynb #00cdef92
+# %% ../nbs/75_equality.ipynb #d7d9b428
 _BROKEN = (OSError, ValueError, LookupError, TypeError, AttributeError, BadZipFile, RecursionError)
 
 
@@ -444,7 +444,7 @@ def _compare_hashes(equality: FileEquality, where: str, left: str, right: str) -
         equality.hide = False  # a hash shows nothing
         equality.add(where, f"{left[:12]}…", f"{right[:12]}…", None)
 
-
+# %% ../nbs/75_equality.ipynb #1ce02d39
 def _compare_parsed(equality: FileEquality, left: Path, right: Path) -> None:
     a, b = left / equality.file, right / equality.file
     if a.suffix == ".parquet":

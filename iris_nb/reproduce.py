@@ -508,7 +508,7 @@ def _sentence(done: subprocess.CompletedProcess[str]) -> str:
         lines = [line for line in done.stderr.splitlines() if line.strip(" │╭╰─╮╯")]
         return lines[-1].strip(" │")[:300] if lines else f"exit code {done.returncode}"
 
-# %% ../nbs/76_reproduce.ipynb #299334d2
+# %% ../nbs/76_reproduce.ipynb #e11475be
 def _altered(subject: _Subject, changed: Sequence[str]) -> list[Mismatch]:
     "The files of the run that are not what it left, as mismatches."
     found = []
@@ -539,7 +539,7 @@ class _Judged:
     altered: list[Mismatch] = field(default_factory=list)
     rows: str = ""
 
-
+# %% ../nbs/76_reproduce.ipynb #f3338b86
 def _judge(subject: _Subject, again: _Again, changed: Sequence[str], tolerance: float) -> _Judged:
     "Compare both sides, as far as the second one has come."
     altered = _altered(subject, changed)
