@@ -115,7 +115,7 @@ class _Lines:
         sys.stderr.write(f"{start}{name:<10} {status:<7} {seconds:6.1f} s  {note}".rstrip() + "\n")
         sys.stderr.flush()
 
-# %% ../nbs/90_cli.ipynb #fc65cd83
+# %% ../nbs/90_cli.ipynb #fa9ecf23
 @app.command()
 def run(
     source: Annotated[
@@ -142,9 +142,13 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     "Run a study: table in; notebooks, report and registered model out."
-    from iris_nb.pipeline import Request, Silent, make_plan, run_study, summarize
+    from iris_nb.mirror import Mirror
 
     settings = _settings()
+    mirror = Mirror(settings, not untracked)  # first, since it imports MLflow while everything below is imported here
+
+    from iris_nb.pipeline import Request, Silent, make_plan, run_study, summarize
+
     options = {"target": target, "drop": drop, "metric": metric, "positive": positive, "encoding": encoding}
     options = {key: value for key, value in options.items() if value}
     argv = ["iris-nb", *sys.argv[1:]]
@@ -153,7 +157,7 @@ def run(
         source, options, profile, assignments or [], files or [], name, argv, fresh, not untracked, origins
     )
     plan = make_plan(settings, request)
-    record = run_study(settings, plan, Silent() if as_json else _Lines())
+    record = run_study(settings, plan, Silent() if as_json else _Lines(), mirror)
     result = summarize(settings.reports / record["id"], record)
     _print_json(result) if as_json else _print_summary(result)
     raise typer.Exit(0 if result["gate"]["passed"] else 3)
