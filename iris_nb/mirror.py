@@ -63,7 +63,7 @@ def serve() -> None:
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
-# %% ../nbs/53_mirror.ipynb #c060da11
+# %% ../nbs/53_mirror.ipynb #c0a57114
 class MirrorProcess:
     "A process that copies runs to MLflow."
 
@@ -81,8 +81,7 @@ class MirrorProcess:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.answers.put(line)
-        for _ in range(100):  # more than there are ever tasks: what is still due is answered by nothing
-            self.answers.put("")
+        self.answers.put("")
 
     def ask(self, **task: Any) -> None:
         "Hand over a task; its answer comes after those of the tasks before it, and says if there was nobody to do it."
@@ -110,10 +109,13 @@ class MirrorProcess:
     def _next(self) -> str:
         wait = None if self.limit is None else max(0.1, self.deadline - time.monotonic())
         try:
-            return self.answers.get(timeout=wait)
+            text = self.answers.get(timeout=wait)
         except queue.Empty:
             self.stop()
             raise StoreError(f"the store did not answer within {self.limit:.0f} seconds") from None
+        if not text:
+            self.answers.put("")  # the end of the answers is the answer to everything that is still due
+        return text
 
     def stop(self) -> None:
         "End the process at once."
