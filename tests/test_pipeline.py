@@ -195,6 +195,7 @@ def test_a_messy_table(project: Project, tmp_path: Path) -> None:
     assert result["metrics"]["balanced_accuracy"] > 0.5
 
 
+@pytest.mark.slow
 def test_many_classes_and_json_lines(project: Project, tmp_path: Path) -> None:
     random = np.random.default_rng(4)
     letters = [chr(97 + n) for n in range(24)]
@@ -373,7 +374,7 @@ def alive(pid: int) -> bool:
     return not (state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_stopped_run_says_so_within_seconds(number: signal.Signals, project: Project) -> None:
     process = project.start("run")
     run_dir = wait_for(under_way(project, "models"))
