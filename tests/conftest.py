@@ -92,3 +92,40 @@ def project(tmp_path: Path) -> Project:
 def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Project]:
     """Fresh projects that live as long as the session."""
     return lambda name: Project(tmp_path_factory.mktemp(name) / "study")
+
+
+@pytest.fixture(scope="session")
+def studied(make_project: Callable[[str], Project]) -> tuple[Project, dict[str, Any]]:
+    """A project with one quick run of Iris, all executed. Tests only look at it."""
+    project = make_project("iris")
+    return project, project.json("run", "--profile", "quick", "--name", "first")
+
+
+@pytest.fixture(scope="session")
+def warm_cache(studied: tuple[Project, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of the stages of that run, as it left them."""
+    return shutil.copytree(studied[0].home / "data" / "cache", tmp_path_factory.mktemp("warm") / "cache")
+
+
+@pytest.fixture(scope="session")
+def studied_twice(
+    studied: tuple[Project, dict[str, Any]], warm_cache: Path
+) -> tuple[Project, dict[str, Any], dict[str, Any]]:
+    """The same project after the same command once more, which takes its stages from the cache."""
+    return *studied, studied[0].json("run", "--profile", "quick")
+
+
+@pytest.fixture(scope="session")
+def studied_afresh(studied_twice: tuple[Project, dict[str, Any], dict[str, Any]]) -> dict[str, Any]:
+    """The same study in the same project a third time, all executed again, on one thread."""
+    return studied_twice[0].json("run", "--profile", "quick", "--fresh", "--untracked", IRIS_NB_THREADS="1")
+
+
+@pytest.fixture
+def warm_project(project: Project, warm_cache: Path) -> Project:
+    """A fresh project, but for the cache: a quick run of Iris executes its report and takes the other stages.
+
+    For tests that need a finished run, whatever it did. What a run does, and how it fails, is for `project`.
+    """
+    shutil.copytree(warm_cache, project.home / "data" / "cache")
+    return project

@@ -76,7 +76,8 @@ def test_a_failed_run_is_looked_into_mended_and_gone_on_with(project: Project) -
     assert refused.returncode == 2 and "no stage" in refused.stderr
 
 
-def test_the_debug_notebook_runs_and_leaves_the_record_alone(project: Project) -> None:
+def test_the_debug_notebook_runs_and_leaves_the_record_alone(warm_project: Project) -> None:
+    project = warm_project
     path = break_training(project)
     project.call("run", "--profile", "quick", "--untracked")
     shutil.copy(ROOT / "nbs" / "40_training.ipynb", path)
@@ -92,7 +93,8 @@ def test_the_debug_notebook_runs_and_leaves_the_record_alone(project: Project) -
     assert ((run_dir / "run.json").read_bytes(), sha256_folder(run_dir / "training")) == before
 
 
-def test_one_stage_on_the_files_of_a_former_run(project: Project) -> None:
+def test_one_stage_on_the_files_of_a_former_run(warm_project: Project) -> None:
+    project = warm_project
     first = project.json("run", "--profile", "quick")
     result = project.json("stage", "30_models", "--from", first["run"], "-p", "folds=3")
     assert result["status"] == "partial" and result["run"] != first["run"] and result["model"]["version"] is None
@@ -120,7 +122,8 @@ def test_one_stage_on_the_files_of_a_former_run(project: Project) -> None:
     assert done.returncode == 2 and "features/features.json" in done.stderr
 
 
-def test_an_edited_manifest_is_refused(project: Project) -> None:
+def test_an_edited_manifest_is_refused(warm_project: Project) -> None:
+    project = warm_project
     result = project.json("run", "--profile", "quick", "--untracked")
     path = Path(result["run_dir"]) / "run.json"
     record = read_json(path)
@@ -157,8 +160,9 @@ def kill_and_resume(project: Project, seconds: float) -> str:
     return "done"
 
 
-def test_a_run_killed_early_and_late(project: Project) -> None:
-    assert [kill_and_resume(project, seconds) for seconds in (2.5, 5.0)]
+@pytest.mark.parametrize("seconds", [pytest.param(2.5, marks=pytest.mark.slow), 5.0])
+def test_a_run_killed_early_and_late(seconds: float, project: Project) -> None:
+    assert kill_and_resume(project, seconds)
 
 
 @pytest.mark.slow
@@ -247,8 +251,8 @@ FAULTY: list[tuple[str, bytes]] = [
 
 
 @pytest.mark.parametrize(("fault", "trigger"), FAULTY[:1], ids=str)
-def test_a_network_that_misbehaves(fault: str, trigger: bytes, project: Project, server: int) -> None:
-    bad_network(project, server, fault, trigger, 1000)
+def test_a_network_that_misbehaves(fault: str, trigger: bytes, warm_project: Project, server: int) -> None:
+    bad_network(warm_project, server, fault, trigger, 0)
 
 
 @pytest.mark.slow
@@ -296,7 +300,8 @@ def test_four_runs_at_once_ten_times(make_project: Callable[[str], Project]) -> 
         assert versions[result["model"]["version"]] == manifest
 
 
-def test_clean_shows_first_and_keeps_what_is_in_use(project: Project, tmp_path: Path) -> None:
+def test_clean_shows_first_and_keeps_what_is_in_use(warm_project: Project) -> None:
+    project = warm_project
     staged = project.json("run", "--profile", "quick")
     untracked = project.json("run", "--profile", "quick", "--untracked")
     torn = project.reports / ".new-20200101T000000-iris-0000"

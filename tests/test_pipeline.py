@@ -24,10 +24,9 @@ from iris_nb.folders import STAGES
 
 
 @pytest.fixture(scope="module")
-def iris(make_project: Callable[[str], Project]) -> tuple[Project, dict[str, Any]]:
+def iris(studied: tuple[Project, dict[str, Any]]) -> tuple[Project, dict[str, Any]]:
     """A project with one quick run of Iris."""
-    project = make_project("iris")
-    return project, project.json("run", "--profile", "quick", "--name", "first")
+    return studied
 
 
 def test_json_has_every_field(iris: tuple[Project, dict[str, Any]]) -> None:
@@ -147,9 +146,9 @@ def test_a_run_in_use_is_not_deleted(iris: tuple[Project, dict[str, Any]]) -> No
     assert Path(result["run_dir"]).is_dir()
 
 
-def test_same_seed_gives_the_same_bits(iris: tuple[Project, dict[str, Any]]) -> None:
-    project, first = iris
-    second = project.json("run", "--profile", "quick", IRIS_NB_THREADS="1")
+def test_same_seed_gives_the_same_bits(iris: tuple[Project, dict[str, Any]], studied_afresh: dict[str, Any]) -> None:
+    first, second = iris[1], studied_afresh
+    assert {stage["status"] for stage in second["stages"]} == {"done"}, "executed, not taken from the cache"
     assert second["metrics"] == first["metrics"] and second["intervals"] == first["intervals"]
     for name in ("training/predictions.parquet", "inference/predictions.parquet", "data/split.parquet"):
         one, two = (pd.read_parquet(Path(result["run_dir"]) / name) for result in (first, second))
@@ -196,6 +195,7 @@ def test_a_messy_table(project: Project, tmp_path: Path) -> None:
     assert result["metrics"]["balanced_accuracy"] > 0.5
 
 
+@pytest.mark.slow
 def test_many_classes_and_json_lines(project: Project, tmp_path: Path) -> None:
     random = np.random.default_rng(4)
     letters = [chr(97 + n) for n in range(24)]
@@ -374,7 +374,7 @@ def alive(pid: int) -> bool:
     return not (state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_stopped_run_says_so_within_seconds(number: signal.Signals, project: Project) -> None:
     process = project.start("run")
     run_dir = wait_for(under_way(project, "models"))
@@ -421,7 +421,8 @@ def closed_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_a_server_that_is_down_loses_nothing(project: Project) -> None:
+def test_a_server_that_is_down_loses_nothing(warm_project: Project) -> None:
+    project = warm_project
     away = f"http://127.0.0.1:{closed_port()}"
     result = project.json("run", "--profile", "quick", IRIS_NB_TRACKING_URI=away)
     assert result["status"] == "done" and result["model"]["version"] is None and result["synced"] is False
