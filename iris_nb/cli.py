@@ -66,7 +66,7 @@ def _complain(sentence: str, code: int) -> None:
     if "--json" in sys.argv:
         typer.echo(json.dumps({"status": "refused" if code == 2 else "failed", "error": sentence, "exit_code": code}))
 
-# %% ../nbs/90_cli.ipynb #2b5d9006
+# %% ../nbs/90_cli.ipynb #7950bfe7
 def _print_json(value: Any) -> None:
     "One JSON object on standard output."
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
@@ -83,10 +83,17 @@ def _print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for place, column in enumerate(columns):
+        table.add_column(column, no_wrap=place == 0, overflow="fold")
     for line in cells:
         table.add_row(*(Text(cell) for cell in line))
     Console().print(table)
+
+
+def _options(**given: Any) -> dict[str, Any]:
+    "The named options that were given."
+    return {name: value for name, value in given.items() if value}
 
 
 def _settings() -> Settings:
@@ -115,7 +122,7 @@ class _Lines:
         sys.stderr.write(f"{start}{name:<10} {status:<7} {seconds:6.1f} s  {note}".rstrip() + "\n")
         sys.stderr.flush()
 
-# %% ../nbs/90_cli.ipynb #fa9ecf23
+# %% ../nbs/90_cli.ipynb #ad1eec4b
 @app.command()
 def run(
     source: Annotated[
@@ -149,27 +156,22 @@ def run(
 
     from iris_nb.pipeline import Request, Silent, make_plan, run_study, summarize
 
-    options = {"target": target, "drop": drop, "metric": metric, "positive": positive, "encoding": encoding}
-    options = {key: value for key, value in options.items() if value}
-    argv = ["iris-nb", *sys.argv[1:]]
-    origins = tuple(origin.split(":", 1)) if ":" in origin else None
-    request = Request(
-        source, options, profile, assignments or [], files or [], name, argv, fresh, not untracked, origins
-    )
-    plan = make_plan(settings, request)
-    record = run_study(settings, plan, Silent() if as_json else _Lines(), mirror)
+    options = _options(target=target, drop=drop, metric=metric, positive=positive, encoding=encoding)
+    given = (source, options, profile, assignments or [], files or [], name, ["iris-nb", *sys.argv[1:]])
+    request = Request(*given, fresh, not untracked, tuple(origin.split(":", 1)) if ":" in origin else None)
+    record = run_study(settings, make_plan(settings, request), Silent() if as_json else _Lines(), mirror)
     result = summarize(settings.reports / record["id"], record)
     _print_json(result) if as_json else _print_summary(result)
     raise typer.Exit(0 if result["gate"]["passed"] else 3)
 
-# %% ../nbs/90_cli.ipynb #bccb9172
-def _print_summary(result: dict[str, Any]) -> None:
+# %% ../nbs/90_cli.ipynb #9d0daffa
+def _print_summary(result: dict[str, Any], now: str = "now") -> None:
     "The end of a run, for a person."
     metric = result["metric"]
     low, high = result["intervals"][metric]
     model = result["model"]
     version = f"{model['name']} version {model['version']}" if model["version"] else "not registered"
-    alias = f", now {model['alias']}" if model["alias"] else ""
+    alias = f", {now} {model['alias']}" if model["alias"] else ""
     note = f" ({model['note']})" if model["note"] else ""
     rows = result["rows"]
     gate = "passed" if result["gate"]["passed"] else "not passed: " + "; ".join(result["gate"]["reasons"])
@@ -253,11 +255,11 @@ def _row(result: dict[str, Any]) -> dict[str, Any]:
     version = f"{model['name']}/{model['version']}" if model["version"] else ""
     return result | {"best model": result["chosen"], "score": score, "model": version}
 
-# %% ../nbs/90_cli.ipynb #961cde6d
+# %% ../nbs/90_cli.ipynb #1363de0e
 @app.command()
 def show(
     asked: Annotated[
-        str, typer.Argument(metavar="RUN", help="an id, the beginning of one, a name, or latest")
+        str, typer.Argument(metavar="RUN", help="an id, its beginning or last four characters, a name, or latest")
     ] = "latest",
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
@@ -273,14 +275,23 @@ def show(
         _print_json(result)
         return
     if result["metric"]:
-        _print_summary(result)
+        _print_summary(result, "which became")
     else:
         typer.echo(f"{result['run']}: {result['status']}" + (f" ({result['error']})" if result["error"] else ""))
     _print_table(result["stages"], ["name", "status", "seconds", "reason", "cached_from"])
     for one in attested:
         typer.echo(f"reproduced {one['when']}: {one['verdict']} ({one['reason']})")
 
-# %% ../nbs/90_cli.ipynb #3cda4ba2
+# %% ../nbs/90_cli.ipynb #1de9f0ad
+def _report_of(run_dir: Path) -> Path:
+    "The report of a run, rendered now if nobody could when it was killed."
+    from iris_nb.document import render_report
+    from iris_nb.runs import read_run
+
+    index = run_dir / "index.html"
+    return render_report(run_dir) if read_run(run_dir)["status"] == "killed" or not index.exists() else index
+
+# %% ../nbs/90_cli.ipynb #055bef12
 @app.command("open")
 def open_report(
     asked: Annotated[
@@ -290,17 +301,13 @@ def open_report(
     "Open the report of a run or a sweep in the browser, and print where it is."
     import webbrowser
 
-    from iris_nb.document import render_report
     from iris_nb.errors import UnknownRunError
-    from iris_nb.runs import find_run, read_run
+    from iris_nb.runs import find_run
     from iris_nb.sweep import find_sweep
 
     reports = _settings().reports
     try:
-        run_dir = find_run(reports, asked)
-        index = run_dir / "index.html"
-        if read_run(run_dir)["status"] == "killed" or not index.exists():
-            index = render_report(run_dir)  # nobody could when it was killed
+        index = _report_of(find_run(reports, asked))
     except UnknownRunError as unknown:
         try:
             index = find_sweep(reports, asked) / "index.html"
@@ -309,7 +316,7 @@ def open_report(
     typer.echo(str(index))
     webbrowser.open(index.as_uri())
 
-
+# %% ../nbs/90_cli.ipynb #18169581
 @app.command()
 def delete(
     asked: Annotated[list[str], typer.Argument(metavar="RUN…", help="ids, beginnings of ids, names, or latest")],
@@ -381,11 +388,11 @@ def ui(
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.execv(sys.executable, command)  # noqa: S606  # this Python, no shell
 
-# %% ../nbs/90_cli.ipynb #f3aab5c1
+# %% ../nbs/90_cli.ipynb #41b7ae1d
 @contract_app.command("show")
 def contract_show(
     asked: Annotated[
-        str, typer.Argument(metavar="RUN", help="an id, the beginning of one, a name, or latest")
+        str, typer.Argument(metavar="RUN", help="an id, its beginning or last four characters, a name, or latest")
     ] = "latest",
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
@@ -405,19 +412,27 @@ def contract_show(
 
 @contract_app.command("accept")
 def contract_accept(
-    asked: Annotated[str, typer.Argument(metavar="RUN", help="an id, the beginning of one, a name, or latest")],
+    asked: Annotated[
+        str, typer.Argument(metavar="RUN", help="an id, its beginning or last four characters, a name, or latest")
+    ],
 ) -> None:
     "Make the contract of a run the reviewed contract of its table."
     from iris_nb.contract import read_contract, write_contract
+    from iris_nb.files import read_json
     from iris_nb.runs import find_run
 
     settings = _settings()
-    contract = read_contract(find_run(settings.reports, asked) / "data" / "contract.json")
-    path = settings.data / "contracts" / f"{contract.table}.json"
+    run_dir = find_run(settings.reports, asked)
+    contract = read_contract(run_dir / "data" / "contract.json")
+    path = settings.home / "data" / "contracts" / f"{contract.table}.json"
     write_contract(path, replace(contract, reviewed=True))
     typer.echo(f"accepted {path.relative_to(settings.home)}; commit it so that others are held to it too")
+    if not read_json(run_dir / "data" / "data.json")["show_rows"]:
+        typer.echo(
+            "it holds the ranges and the category names of a table whose rows are private; read it before", err=True
+        )
 
-# %% ../nbs/90_cli.ipynb #51ccf283
+# %% ../nbs/90_cli.ipynb #e7ba5eb7
 @app.command()
 def explain(
     stage: Annotated[str, typer.Argument(metavar="[STAGE]", help="only this stage")] = "",
@@ -442,22 +457,34 @@ def explain(
     from iris_nb.pipeline import Request, foresee, make_plan
     from iris_nb.seam import stage_name
 
+    from iris_nb.folders import STAGES
+
+    if (
+        stage
+        and stage.lower() not in STAGES
+        and (Path(stage).suffix or stage in ("iris", "wine", "breast_cancer", "digits"))
+    ):
+        raise InputError(
+            f"'{stage}' is a table, and the word after 'explain' is a stage; give the table with --source {stage}"
+        )
     only = stage_name(stage) if stage else ""
     settings = _settings()
-    options = {"target": target, "drop": drop, "metric": metric, "positive": positive, "encoding": encoding}
-    options = {key: value for key, value in options.items() if value}
+    options = _options(target=target, drop=drop, metric=metric, positive=positive, encoding=encoding)
     plan = make_plan(settings, Request(source, options, profile, assignments or [], files or []))
+    table = Path(plan.values.values["data"]["source"])
+    if table.is_absolute() and not table.is_file():
+        raise InputError(f"there is no table at '{table}'; give the path of a file, or the name of a bundled table")
     rows = [asdict(outlook) for outlook in foresee(settings, plan) if only in ("", outlook.stage)]
     if as_json:
         _print_json({"stages": rows})
     else:
         _print_table(rows, ["stage", "status", "reason"])
 
-# %% ../nbs/90_cli.ipynb #385c043b
+# %% ../nbs/90_cli.ipynb #321d0b63
 @app.command()
 def resume(
     asked: Annotated[
-        str, typer.Argument(metavar="RUN", help="an id, the beginning of one, a name, or latest")
+        str, typer.Argument(metavar="RUN", help="an id, its beginning or last four characters, a name, or latest")
     ] = "latest",
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
@@ -476,7 +503,7 @@ def resume(
 @app.command()
 def debug(
     asked: Annotated[
-        str, typer.Argument(metavar="RUN", help="an id, the beginning of one, a name, or latest")
+        str, typer.Argument(metavar="RUN", help="an id, its beginning or last four characters, a name, or latest")
     ] = "latest",
     lab: Annotated[
         bool, typer.Option(help="open it in JupyterLab, where that is installed and this is a terminal")
@@ -625,10 +652,12 @@ def _print_blocks(blocks: list[Any]) -> None:
             console.print(Text(f"  {line}", style=style), soft_wrap=True)
         console.print()
 
-# %% ../nbs/90_cli.ipynb #5dd887bd
+# %% ../nbs/90_cli.ipynb #18793538
 @app.command()
 def diff(
-    left: Annotated[str, typer.Argument(metavar="RUN", help="an id, the beginning of one, a name, or latest")],
+    left: Annotated[
+        str, typer.Argument(metavar="RUN", help="an id, its beginning or last four characters, a name, or latest")
+    ],
     right: Annotated[str, typer.Argument(metavar="RUN", help="the run to compare it with")],
     html: Annotated[
         Path | None,
@@ -657,10 +686,12 @@ def diff(
 
         webbrowser.open(page.resolve().as_uri())
 
-# %% ../nbs/90_cli.ipynb #3172739a
+# %% ../nbs/90_cli.ipynb #26890112
 @app.command()
 def export(
-    asked: Annotated[str, typer.Argument(metavar="RUN", help="an id, the beginning of one, a name, or latest")],
+    asked: Annotated[
+        str, typer.Argument(metavar="RUN", help="an id, its beginning or last four characters, a name, or latest")
+    ],
     target: Annotated[Path, typer.Argument(metavar="FILE.zip", help="the file to write")],
     with_data: Annotated[
         bool | None, typer.Option("--with-data/--without-data", help="whether the rows of the table go along")
@@ -735,7 +766,7 @@ class _SweepLines:
             sys.stderr.write(f"\r\x1b[2K{line[:110]}" if n["running"] + n["pending"] else "\r\x1b[2K")
         sys.stderr.flush()
 
-# %% ../nbs/90_cli.ipynb #1a147277
+# %% ../nbs/90_cli.ipynb #25437be1
 @app.command()
 def sweep(
     source: Annotated[
@@ -743,7 +774,11 @@ def sweep(
     ] = "",
     assignments: Annotated[
         list[str] | None,
-        typer.Option("-p", metavar="NAME=VALUES", help="seed=0..9, test_size=0.2,0.3, candidates=[lda],[knn]"),
+        typer.Option(
+            "-p",
+            metavar="NAME=VALUES",
+            help="values to combine, as in seed=0..9, test_size=0.2,0.3 or candidates=[lda],[knn]; may be given several times",
+        ),
     ] = None,
     files: Annotated[
         list[Path] | None, typer.Option("-f", metavar="FILE.yaml", help="parameters of every member, nested by stage")
@@ -763,8 +798,7 @@ def sweep(
     "Run a study once for every combination of parameter values; one report of all."
     from iris_nb.pipeline import Request
 
-    options = {"target": target, "drop": drop, "metric": metric, "positive": positive, "encoding": encoding}
-    options = {key: value for key, value in options.items() if value}
+    options = _options(target=target, drop=drop, metric=metric, positive=positive, encoding=encoding)
     argv = ["iris-nb", *sys.argv[1:]]
     request = Request(source, options, profile, assignments or [], files or [], name, argv)
     _run_sweep(request, resume, jobs, sure, as_json)
@@ -829,7 +863,7 @@ def sweeps(as_json: Annotated[bool, typer.Option("--json", help="print one JSON 
         rows = [r | {"members": r["counts"]["members"], "done": r["counts"]["done"]} for r in results]
         _print_table(rows, ["sweep", "name", "status", "members", "done", "seconds", "report"])
 
-# %% ../nbs/90_cli.ipynb #3c4da014
+# %% ../nbs/90_cli.ipynb #a5caebbe
 @app.command()
 def reproduce(
     asked: Annotated[
@@ -849,7 +883,7 @@ def reproduce(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
-    "Execute an old run again and prove it identical, within tolerance, or different."
+    "Execute an old run again and prove it identical or within tolerance (exit code 0), or different (1)."
     from iris_nb.reproduce import Terms, reproduce_bundle, reproduce_run
     from iris_nb.runs import find_run
 

@@ -63,7 +63,23 @@ def serve() -> None:
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
-# %% ../nbs/53_mirror.ipynb #c0a57114
+# %% ../nbs/53_mirror.ipynb #f7e7245f
+def _collect(lines: Any, answers: queue.Queue[str]) -> None:
+    "Put lines into a queue, and an empty one when they end."
+    for line in lines:
+        answers.put(line)
+    answers.put("")
+
+
+def _take(answers: queue.Queue[str], wait: float | None) -> dict[str, Any]:
+    "The next answer; the end of the answers is the answer to everything that is still due."
+    text = answers.get(timeout=wait)
+    if text:
+        return dict(json.loads(text))
+    answers.put("")
+    return {"error": "the process that copies to MLflow has ended"}
+
+# %% ../nbs/53_mirror.ipynb #af868362
 class MirrorProcess:
     "A process that copies runs to MLflow."
 
@@ -75,13 +91,7 @@ class MirrorProcess:
         self.limit, self.deadline, self.open = limit, 0.0, 0
         self.answers: queue.Queue[str] = queue.Queue()
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.answers.put(line)
-        self.answers.put("")
+        threading.Thread(target=_collect, args=(self.process.stdout, self.answers), daemon=True).start()
 
     def ask(self, **task: Any) -> None:
         "Hand over a task; its answer comes after those of the tasks before it, and says if there was nobody to do it."
@@ -95,27 +105,19 @@ class MirrorProcess:
         "Wait for every answer that is due; the value of the last, or the first error."
         if self.limit is not None and not self.deadline:
             self.deadline = time.monotonic() + self.limit
-        value, errors = None, []
+        value, error = None, None
         while self.open:
             self.open -= 1
-            text = self._next()
-            found = json.loads(text) if text else {"error": "the process that copies to MLflow has ended"}
-            value = found.get("value")
-            errors += [found["error"]] if "error" in found else []
-        if errors:
-            raise StoreError(errors[0])
+            wait = None if self.limit is None else max(0.1, self.deadline - time.monotonic())
+            try:
+                found = _take(self.answers, wait)
+            except queue.Empty:
+                self.stop()
+                raise StoreError(f"the store did not answer within {self.limit:.0f} seconds") from None
+            value, error = found.get("value"), error or found.get("error")
+        if error:
+            raise StoreError(error)
         return value
-
-    def _next(self) -> str:
-        wait = None if self.limit is None else max(0.1, self.deadline - time.monotonic())
-        try:
-            text = self.answers.get(timeout=wait)
-        except queue.Empty:
-            self.stop()
-            raise StoreError(f"the store did not answer within {self.limit:.0f} seconds") from None
-        if not text:
-            self.answers.put("")  # the end of the answers is the answer to everything that is still due
-        return text
 
     def stop(self) -> None:
         "End the process at once."

@@ -291,21 +291,20 @@ def _log_stages(store: Store, experiment: str, parent: str, record: dict[str, An
             store.client.log_metric(child, "seconds", float(stage["seconds"]))
         store.client.set_terminated(child, _STATUS[stage["status"]])
 
-# %% ../nbs/52_tracking.ipynb #a46302c1
+# %% ../nbs/52_tracking.ipynb #57dcd175
 def _register(store: Store, run_id: str, run_dir: Path, record: dict[str, Any]) -> dict[str, Any]:
     "Register the model of a run, once; returns the `model` part of the manifest."
     name, client = record["table"], store.client
     manifest = sha256_file(run_dir / "training" / "model" / "manifest.json")
     found = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
-    if not found and any(s["name"] == "training" and s["status"] == "cached" for s in record["stages"]):
-        found = _same_model(store, name, manifest)
+    found = found or _same_model(store, name, manifest)
     version = str(found[0].version) if found else _log_model(store, run_id, run_dir, name)
     passed = bool(read_json(run_dir / "training" / "training.json")["gate"]["passed"])
-    tags = {"iris_nb.gate": "passed" if passed else "failed", "iris_nb.manifest_sha256": manifest}
     if not found or found[0].run_id == run_id:
-        tags |= {"iris_nb.run": record["id"]}
-    for key, value in tags.items():
-        client.set_model_version_tag(name, version, key, value)
+        verdict = "passed" if passed else "failed"
+        tags = {"iris_nb.run": record["id"], "iris_nb.gate": verdict, "iris_nb.manifest_sha256": manifest}
+        for key, value in tags.items():
+            client.set_model_version_tag(name, version, key, value)
     note = "" if passed else "registered without an alias, because it did not pass its gate"
     uri = f"models:/{name}/{version}"
     return {"name": name, "version": version, "uri": uri, "alias": None, "note": note}
