@@ -432,7 +432,7 @@ def contract_accept(
             "it holds the ranges and the category names of a table whose rows are private; read it before", err=True
         )
 
-# %% ../nbs/90_cli.ipynb #e7ba5eb7
+# %% ../nbs/90_cli.ipynb #fd0087c1
 @app.command()
 def explain(
     stage: Annotated[str, typer.Argument(metavar="[STAGE]", help="only this stage")] = "",
@@ -457,18 +457,11 @@ def explain(
     from iris_nb.pipeline import Request, foresee, make_plan
     from iris_nb.seam import stage_name
 
-    from iris_nb.folders import STAGES
-
-    if (
-        stage
-        and stage.lower() not in STAGES
-        and (Path(stage).suffix or stage in ("iris", "wine", "breast_cancer", "digits"))
-    ):
+    if Path(stage).suffix or stage in ("iris", "wine", "breast_cancer", "digits"):
         raise InputError(
             f"'{stage}' is a table, and the word after 'explain' is a stage; give the table with --source {stage}"
         )
-    only = stage_name(stage) if stage else ""
-    settings = _settings()
+    only, settings = (stage_name(stage) if stage else ""), _settings()
     options = _options(target=target, drop=drop, metric=metric, positive=positive, encoding=encoding)
     plan = make_plan(settings, Request(source, options, profile, assignments or [], files or []))
     table = Path(plan.values.values["data"]["source"])

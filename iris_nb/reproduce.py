@@ -419,7 +419,7 @@ def locate_table(
         )
     return str(path), sha256_file(path) == recorded
 
-# %% ../nbs/76_reproduce.ipynb #f964417c
+# %% ../nbs/76_reproduce.ipynb #5943e6fe
 def _parameters(subject: _Subject, tree: Path, folder: Path, source: str) -> Path:
     "The recorded parameters as a file, with paths that hold here."
     values: dict[str, dict[str, Any]] = {stage: dict(part) for stage, part in subject.record["parameters"].items()}
@@ -430,9 +430,12 @@ def _parameters(subject: _Subject, tree: Path, folder: Path, source: str) -> Pat
         source = str(folder / "table" / recorded.name)
     data["source"] = source
     contracts = Path(data.get("contracts_dir") or "")
-    if contracts.is_absolute():
+    if contracts.is_absolute() and subject.home is None:
+        data["contracts_dir"] = ""  # a bundle has the contract where its own code looks for it
+    elif contracts.is_absolute():
         if subject.home is not None and contracts.is_relative_to(subject.home):
-            contracts = tree / contracts.relative_to(subject.home)
+            inside = tree / contracts.relative_to(subject.home)
+            contracts = inside if inside.is_dir() else contracts
         if not contracts.is_dir():
             raise InputError(
                 f"the contracts of run {subject.record['id']} are gone: there is no folder {contracts}; restore it"

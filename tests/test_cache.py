@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT, Project
 from hypothesis import given
 from hypothesis import strategies as st
+from test_pipeline import under_way, wait_for
 
 from iris_nb.cache import PARTS, StageKey, changes
 from iris_nb.files import read_json
@@ -224,3 +225,69 @@ def test_the_plain_source_of_every_module_is_its_code() -> None:
         compile(plain, path.name, "exec")
         definitions = re.findall(r"^(?:def|class) \w+", source, re.M)
         assert re.findall(r"^(?:def|class) \w+", plain, re.M) == definitions
+
+
+def test_the_package_itself_and_hidden_imports_count(tmp_path: Path) -> None:
+    from iris_nb.sources import imports_of, needed_modules
+
+    folder = tmp_path / "iris_nb"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("A = 1\n")
+    (folder / "first.py").write_text("def f():\n    from iris_nb import (second,)\n")
+    (folder / "second.py").write_text("import os, iris_nb.third; from . import fourth\n")
+    for name in ("third", "fourth", "fifth"):
+        (folder / f"{name}.py").write_text("")
+    before = needed_modules(folder, ["first"])
+    assert list(before) == ["__init__", "first", "fourth", "second", "third"]
+    assert imports_of((folder / "second.py").read_text()) == ({"third", "fourth"}, {"os"})
+    (folder / "__init__.py").write_text("A = 2\n")
+    assert needed_modules(folder, ["first"])["__init__"] != before["__init__"]
+
+
+@pytest.mark.slow
+def test_a_table_that_changes_during_the_run_and_back_is_not_kept(project: Project, tmp_path: Path) -> None:
+    path = tmp_path / "flowers.csv"
+    shutil.copy(ROOT / "data" / "raw" / "iris.csv", path)
+    honest = path.read_text()
+    lines = honest.splitlines()
+    other = "\n".join(
+        [
+            lines[0],
+            *(f"{a.rsplit(',', 1)[0]},{b.rsplit(',', 1)[1]}" for a, b in zip(lines[1:], lines[:0:-1], strict=True)),
+        ]
+    )
+    words = ("run", path, "--target", "species", "--profile", "quick", "--untracked")
+    process = project.start(*words, "--json")
+    run_dir = wait_for(under_way(project, "data"))
+    path.write_text(other)
+    wait_for(lambda: (run_dir / "data" / "table.parquet").exists())
+    path.write_text(honest)
+    process.communicate(timeout=300)
+    again, fresh = project.json(*words), project.json(*words, "--fresh")
+    assert again["metrics"] == fresh["metrics"]
+
+
+@pytest.mark.parametrize("harm", ["folder", "loop", "files", "seal"])
+def test_a_forged_or_broken_entry_is_made_again(harm: str, tmp_path: Path) -> None:
+    from iris_nb.cache import ENTRY, find, keep, take
+    from iris_nb.files import sha256_file, write_json
+
+    tables: dict[str, dict[str, str]] = {"code": {}, "parameters": {}, "inputs": {}, "packages": {}}
+    key = StageKey("models", **tables)
+    run_dir = tmp_path / "20261122T203015-iris-5f0a"
+    path = run_dir / "models" / "models.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    folder = keep(tmp_path / "cache", key, run_dir, {"models/models.json": sha256_file(path)}, 1.0, "iris")
+    assert folder is not None
+    kept, description = folder / "models" / "models.json", read_json(folder / ENTRY)
+    if harm in ("folder", "loop"):
+        kept.unlink()
+        kept.mkdir() if harm == "folder" else kept.symlink_to(kept)
+    elif harm == "files":
+        write_json(folder / ENTRY, description | {"files": {}})
+    else:
+        write_json(folder / ENTRY, description | {"run": "20261122T203015-iris-ffff"})
+    entry = find(tmp_path / "cache", key)
+    assert entry is None or not take(entry, tmp_path / "other")
+    assert find(tmp_path / "cache", key) is None and not folder.exists()

