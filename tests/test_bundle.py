@@ -11,6 +11,7 @@ import struct
 import subprocess
 from collections.abc import Callable
 from configparser import ConfigParser
+from dataclasses import replace
 from functools import cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -33,6 +34,7 @@ from iris_nb.bundle import (
     belongs,
     distinctive_values,
     export_bundle,
+    export_lines,
     holds_values,
     leave_out,
     safe_members,
@@ -548,6 +550,22 @@ def test_with_data_holds_all_and_opens_again(
     run_dir = project.reports / run
     here = {name for name in sha256_folder(run_dir) if not name.startswith(".")}
     assert here == set(sha256_folder(opened.run_dir)) and "model-card.md" in here
+
+
+def test_end_of_an_export_fits_a_terminal(home: Path, run_dir: Path, tmp_path: Path) -> None:
+    done = export_bundle(home, run_dir, tmp_path / "b.zip", False)
+    many = {f"report/{n:02d}.svg": "it may show rows or their labels, which is why it stays" for n in range(30)}
+    lines = export_lines(replace(done, left_out=many), 80)
+    start, end = (next(n for n, line in enumerate(lines) if line.startswith(w)) for w in ("left out", "of the data"))
+    listed = [line[19:] for line in lines[start:end]]
+    assert [line.split(":")[0] for line in listed if not line.startswith("  ")][:-1] == sorted(many)[:8]
+    assert listed[-1] == "and 22 more: see README.md in the bundle"
+    assert all(len(line) <= 80 for line in lines if done.sha256 not in line and str(done.path) not in line)
+    assert all(line[18] == " " and (line[:18].strip() or line.startswith(" " * 19)) for line in lines)
+    assert lines[-1] == f"{'reproduce with':<18} {done.reproduce}", "a command stays in one piece"
+    assert any("--author 'NAME ORCID'" in line for line in lines)
+    named = export_lines(replace(done, left_out={}, remains=[], with_data=True, authors=["Ada Lovelace"]))
+    assert [line[:18].strip() for line in named] == ["bundle", "run", "SHA-256", "rows of the table", "reproduce with"]
 
 
 def test_command_refuses_in_one_sentence(private: Project, private_run: Callable[[str], str], tmp_path: Path) -> None:
