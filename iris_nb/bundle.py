@@ -377,17 +377,18 @@ def _needles(value: str) -> list[bytes]:
         found.append(struct.pack("<d", float(value)))
     return found
 
-# %% ../nbs/79_bundle.ipynb #bc6e39c6
+# %% ../nbs/79_bundle.ipynb #f82dd35a
 def _rowless_run(run_dir: Path, home: Path, names: list[str], into: Path) -> list[str]:
     "A copy of a run with some of its files, and pages made from these; the names of what is there."
     from iris_nb.pages import render_stage_pages
 
     for name in names:
         link_or_copy(run_dir / name, into / name)
-    if read_facts(into).training.get("chosen"):
-        write_card(into, home)
     render_stage_pages(into)
     render_report(into)
+    if read_facts(into).training.get("chosen"):
+        write_card(into, home)
+        render_report(into)  # once more, with a link to the card
     return _run_files(into)
 
 

@@ -519,6 +519,8 @@ def test_without_data_really_holds_no_row(
     assert not [why for why in answer["left_out"].values() if why.startswith("a value of the table")]
     assert not dead_links(tmp_path / "b.zip")
     page = (opened.run_dir / "index.html").read_text()
+    assert 'href="model-card.html"' in page
+    assert 'href="index.html"' in (opened.run_dir / "model-card.html").read_text()
     assert "held-out rows" in page and "cannot be shown, because a file" not in page
 
 
