@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import io
 import json
+import posixpath
 import re
 import stat
 import struct
 import subprocess
 from collections.abc import Callable
 from configparser import ConfigParser
+from dataclasses import replace
 from functools import cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
+from urllib.parse import unquote
 from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 from conftest import ROOT, Project
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -28,7 +32,10 @@ from iris_nb.bundle import (
     README,
     Unpacked,
     belongs,
+    distinctive_values,
     export_bundle,
+    export_lines,
+    holds_values,
     leave_out,
     safe_members,
     safe_table_name,
@@ -385,6 +392,73 @@ def test_second_net_catches_what_the_rule_lets_through(home: Path, tmp_path: Pat
     refused(lambda: export_bundle(home, run_dir, tmp_path / "c.zip", False), "99_notes.ipynb holds values of the table")
 
 
+CLASSES = ('died, or "very ill" soon', "quite well & 'home' again")
+
+
+@pytest.mark.parametrize("name", [*CLASSES, "Äußere, lange Station", "a\\b <c> *d* _efgh_"])
+def test_names_of_classes_and_categories_are_no_rows(home: Path, tmp_path: Path, name: str) -> None:
+    table = pd.DataFrame({"note": ["Ada Distinct", "Bob Singular"], "ward": [name, "south"], "outcome": ["ill", name]})
+    table.to_csv(home / "patients.csv", index=False)
+    run_dir = home / "reports" / "20261122T203015-patients-5f0a"
+    declared = [{"name": n, "kind": "category", "categories": [name]} for n in ("ward", "outcome")]
+    write_json(run_dir / "data" / "contract.json", {"columns": declared})
+    write_json(run_dir / "features" / "features.json", {"notes": [name]})
+    write_json(run_dir / "models" / "models.json", {"notes": [f"{name} and Bob Singular"]})
+    assert distinctive_values(make_run(home)) == ["Ada Distinct", "Bob Singular"]
+    done = export_bundle(home, run_dir, tmp_path / "b.zip", False)
+    netted = {file for file, why in done.left_out.items() if why.startswith("a value of the table")}
+    assert netted == {"models/models.json", "index.html"}, "a row's value is still caught, a declared name is not"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "Bob &#34;B&#34; O&#39;Neill",
+        "Bob &quot;B&quot; O&#x27;Neill",
+        "Bob &quot;B&quot; O'Neill",
+        'Bob \\"B\\" O\'Neill',
+    ],
+)
+def test_value_is_found_however_a_page_writes_it(form: str) -> None:
+    assert holds_values("x.html", f"<p>{form}</p>".encode(), ['Bob "B" O\'Neill'])
+    assert not holds_values("x.html", b"<p>Bob</p>", ['Bob "B" O\'Neill'])
+
+
+@pytest.mark.parametrize("file", ["contract.json", "model.json", "model.skops"])
+def test_model_is_packed_whole_or_not_at_all(home: Path, tmp_path: Path, file: str) -> None:
+    run_dir = home / "reports" / "20261122T203015-patients-5f0a"
+    names = ("contract.json", "manifest.json", "model.json", "model.skops")
+    for name in names:
+        write_text(run_dir / "training" / "model" / name, "Bob Singular" if name == file else "{}")
+    make_run(home)
+    write_json(run_dir / "training" / "training.json", {"chosen": "lda", "title": "LDA"})
+    counts = {"class_counts": {"ill": {"train": 40, "test": 10}, "well": {"train": 40, "test": 10}}}
+    write_json(run_dir / "data" / "data.json", {"table": "patients", "show_rows": False} | counts)
+    files = {stage: {f"{stage}/{n}": h for n, h in sha256_folder(run_dir / stage).items()} for stage in STAGES}
+    stages = [{"name": s, "status": "done", "seconds": 1.0, "files": files[s], "error": None} for s in STAGES]
+    record = json.loads((run_dir / "run.json").read_text())
+    write_manifest(run_dir, record | {"stages": stages})
+    done = export_bundle(home, run_dir, tmp_path / "b.zip", False)
+    assert not [name for name in contents(done.path) if "training/model/" in name]
+    assert {f"training/model/{name}" for name in names} <= set(done.left_out)
+    assert done.left_out[f"training/model/{file}"].startswith("a value of the table")
+    assert "half a model" in done.left_out["training/model/manifest.json"]
+    assert not any("fitted model" in line for line in done.remains)
+
+
+def dead_links(path: Path) -> list[str]:
+    """The links of the pages of a bundle that lead to nothing in it."""
+    found, members = [], contents(path)
+    for name in members:
+        if name.endswith(".html") and not name.startswith("source/"):
+            for tag in BeautifulSoup(members[name], "html.parser").select("[href], [src]"):
+                link = str(tag.get("href") or tag.get("src"))
+                there = posixpath.normpath(posixpath.join(posixpath.dirname(name), unquote(link.partition("#")[0])))
+                if not re.match(r"[a-z]+:|#", link) and there not in members:
+                    found.append(f"{name}: {link}")
+    return found
+
+
 @pytest.fixture(scope="module")
 def private(make_project: Callable[[str], Project]) -> Project:
     """A project with a private table whose values are met nowhere else."""
@@ -392,10 +466,14 @@ def private(make_project: Callable[[str], Project]) -> Project:
 
     project, chance = make_project("private"), random.Random(5)
     lines = ["patient,weight,height,ward,outcome"]
+    wards, classes = (
+        ['"north, upper ward"', '"the ""old"" south"'],
+        [f'"{c.replace(chr(34), chr(34) * 2)}"' for c in CLASSES],
+    )
     for n in range(60):
         well = n % 2
         values = f"{60 + 12 * well + chance.gauss(0, 6):.9f},{170 + chance.gauss(0, 8):.9f}"
-        lines.append(f"PATIENT-{n:03d}-zq,{values},{chance.choice(['north', 'south'])},{'well' if well else 'ill'}")
+        lines.append(f"PATIENT-{n:03d}-zq,{values},{chance.choice(wards)},{classes[well]}")
     write_text(project.home / "patients.csv", "\n".join(lines) + "\n")
     return project
 
@@ -438,8 +516,29 @@ def test_without_data_really_holds_no_row(
         assert not found, f"{path.name} holds {found[:3]}"
     assert opened.table is None and answer["with_data"] is False
     assert {"data/table.parquet", "training/predictions.parquet", "training/model/model.skops"} <= set(opened.left_out)
+    assert not [why for why in answer["left_out"].values() if why.startswith("a value of the table")]
+    assert not dead_links(tmp_path / "b.zip")
     page = (opened.run_dir / "index.html").read_text()
+    assert 'href="model-card.html"' in page
+    assert 'href="index.html"' in (opened.run_dir / "model-card.html").read_text()
     assert "held-out rows" in page and "cannot be shown, because a file" not in page
+
+
+def test_pages_link_to_nothing_that_the_net_took(
+    private: Project, private_run: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caught = [
+        "gaps: the median; scaled",
+        "met nowhere at all 1",
+        "met nowhere at all 2",
+    ]  # one is no evidence in source
+    monkeypatch.setattr(bundle, "distinctive_values", lambda run_dir: caught)
+    run_dir = private.reports / private_run("no")
+    done = export_bundle(private.home, run_dir, tmp_path / "b.zip", False)
+    assert "features/features.json" in done.left_out and "features.html" in done.left_out
+    page = contents(done.path)[f"run/{run_dir.name}/index.html"].decode()
+    assert "features/features.json" in page and 'href="features/features.json"' not in page
+    assert not dead_links(done.path)
 
 
 def test_with_data_holds_all_and_opens_again(
@@ -453,6 +552,22 @@ def test_with_data_holds_all_and_opens_again(
     run_dir = project.reports / run
     here = {name for name in sha256_folder(run_dir) if not name.startswith(".")}
     assert here == set(sha256_folder(opened.run_dir)) and "model-card.md" in here
+
+
+def test_end_of_an_export_fits_a_terminal(home: Path, run_dir: Path, tmp_path: Path) -> None:
+    done = export_bundle(home, run_dir, tmp_path / "b.zip", False)
+    many = {f"report/{n:02d}.svg": "it may show rows or their labels, which is why it stays" for n in range(30)}
+    lines = export_lines(replace(done, left_out=many), 80)
+    start, end = (next(n for n, line in enumerate(lines) if line.startswith(w)) for w in ("left out", "of the data"))
+    listed = [line[19:] for line in lines[start:end]]
+    assert [line.split(":")[0] for line in listed if not line.startswith("  ")][:-1] == sorted(many)[:8]
+    assert listed[-1] == "and 22 more: see README.md in the bundle"
+    assert all(len(line) <= 80 for line in lines if done.sha256 not in line and str(done.path) not in line)
+    assert all(line[18] == " " and (line[:18].strip() or line.startswith(" " * 19)) for line in lines)
+    assert lines[-1] == f"{'reproduce with':<18} {done.reproduce}", "a command stays in one piece"
+    assert any("--author 'NAME ORCID'" in line for line in lines)
+    named = export_lines(replace(done, left_out={}, remains=[], with_data=True, authors=["Ada Lovelace"]))
+    assert [line[:18].strip() for line in named] == ["bundle", "run", "SHA-256", "rows of the table", "reproduce with"]
 
 
 def test_command_refuses_in_one_sentence(private: Project, private_run: Callable[[str], str], tmp_path: Path) -> None:

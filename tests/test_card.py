@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 import yaml
+from bs4 import BeautifulSoup
 from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iris_nb import card as card_module
 from iris_nb.card import WRITTEN, card_markdown, front_matter, limits, page_of, plain, read_written, write_card
 from iris_nb.document import read_facts
 from iris_nb.errors import InputError
@@ -178,6 +180,10 @@ HOSTILE = [
     "1. g",
     "![h](http://x/y.png)",
     "&lt;i",
+    'died, or "ill"',
+    "`",
+    "a``b`",
+    "$x$ 'y' Ä_z_",
 ]
 
 
@@ -190,16 +196,75 @@ def test_names_from_a_table_mean_only_themselves(tmp_path: Path, name: str) -> N
     assert (
         "<script" not in page and "<img" not in page and "javascript:" not in re.sub(r"<[^a][^>]*>|>[^<]*<", "", page)
     )
-    from bs4 import BeautifulSoup
 
     cells = [cell.get_text() for cell in BeautifulSoup(page, "html.parser").select("td:first-child")]
     assert name in cells
 
 
 @given(st.text(max_size=60))
+def test_name_is_code_and_survives_markdown(text: str) -> None:
+    from iris_nb.wording import label
+
+    name = card_module.name(text)
+    for lines in ([name], card_module.table_of(["a"], [[name]])):
+        codes = BeautifulSoup(card_module._renderer()("\n".join(lines)), "html.parser").find_all("code")
+        if "\\|" not in text or len(lines) == 1:  # a table of Markdown has no way to write a backslash before a bar
+            assert [" ".join(code.get_text().split()) for code in codes] == [label(text)]
+
+
+def test_all_names_of_a_list_look_alike(tmp_path: Path) -> None:
+    names = ["weight", "weight, total", 'the "other" one', "a|b & c"]
+    columns = [{"name": n, "kind": "number", "role": "feature", "missing": 0} for n in names]
+    page = page_of(read_facts(run := make_run(tmp_path, contract={"columns": columns})), card_of(run))
+    needs = next(p for p in BeautifulSoup(page, "html.parser").select("p") if "A row needs" in p.get_text())
+    assert [code.get_text() for code in needs.select("code")] == names
+    assert needs.get_text() == f"A row needs the columns {', '.join(names)}."
+
+
+FEATURES = [
+    (["number"] * 4 + ["date part"] * 4 + ["mark"] * 2, "10 features (4 number columns, 4 parts of dates, 2 marks of missing values);"),
+    (["number", "made", "made", "boolean"], "4 features (1 number column, 2 products and ratios of two columns, 1 yes-or-no column);"),
+    (["number", "category", "category"], "1 feature (1 number column), and one for each value of 2 category columns;"),
+    (["category"], "Features: one for each value of 1 category column;"),
+    ([], "Features: not recorded;"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kinds", "said"), FEATURES)
+def test_features_are_counted_by_how_they_are_made(tmp_path: Path, kinds: list[str], said: str) -> None:
+    run_dir = make_run(tmp_path)
+    columns = [{"name": f"f{n}", "from": ["w"], "kind": kind, "how": ""} for n, kind in enumerate(kinds)]
+    write_json(run_dir / "features" / "features.json", {"columns": columns})
+    card = card_of(run_dir)
+    assert said in card and "constructed" not in card
+
+
+@pytest.mark.parametrize(("repeats", "said"), [(1, "(2 folds)"), (5, "(2 folds, 5 times)"), (None, "(2 folds)")])
+def test_repeats_are_said_where_there_are_several(tmp_path: Path, repeats: int | None, said: str) -> None:
+    assert said in card_of(make_run(tmp_path, models={"repeats": repeats}))
+
+
+def test_dates_and_parameters_are_written_as_people_write_them(tmp_path: Path) -> None:
+    ends = {"min": "2024-01-01T00:00:00", "max": "2024-12-24T08:30:00"}
+    column = {"name": "visit", "kind": "date", "role": "feature", "missing": 0} | ends
+    params = {"shrinkage": None, "store": False, "solver": "svd", "tol": 1e-4, "quote": "`"}
+    card = card_of(make_run(tmp_path, profile={"columns": [column]}, training={"params": params}))
+    assert "| 2024-01-01 to 2024-12-24T08:30:00 |" in card
+    assert "``quote='`'``, `shrinkage=None`, `solver='svd'`, `store=False`, `tol=0.0001`" in card
+
+
+def test_registered_version_is_named_if_there_is_one(tmp_path: Path) -> None:
+    model = {"name": "frogs", "version": "3", "alias": "staging", "uri": "models:/frogs/3"}
+    assert "- **Registered as:** `frogs`, version 3, alias `staging`\n" in card_of(
+        make_run(tmp_path, run={"model": model})
+    )
+    assert "version 3\n" in card_of(make_run(tmp_path, run={"model": model | {"alias": None}}))
+    assert "Registered" not in card_of(make_run(tmp_path, run={"model": model | {"version": None}}))
+
+
+@given(st.text(max_size=60))
 def test_plain_text_survives_markdown(text: str) -> None:
     import mistune
-    from bs4 import BeautifulSoup
 
     from iris_nb.wording import label
 
