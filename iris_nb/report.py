@@ -32,7 +32,7 @@ def load_material(
     models, scores = run.input("models", "models.json"), run.input("models", "scores.parquet")
     return Material(study, read_json(models), pd.read_parquet(scores), training.facts, training.predictions)
 
-# %% ../nbs/60_report.ipynb #2d737e1f
+# %% ../nbs/60_report.ipynb #0fbe7985
 @dataclass(frozen=True)
 class Mistakes:
     "The held-out rows that were named wrong."
@@ -40,41 +40,47 @@ class Mistakes:
     total: int  # how many there are
     columns: list[str]  # the columns whose values are listed
     left: int  # how many feature columns are not listed
-    rows: list[dict[str, Any]]  # row, actual, predicted; confidence, truth and values where rows may be shown
+    rows: list[dict[str, Any]]  # row, actual, predicted, confidence, truth, values; empty where rows may not be shown
+    pairs: list[dict[str, Any]]  # actual, predicted, count; the most frequent first
 
     def show(self) -> Shown:
-        "The list as a notebook page shows it."
-        table = pd.DataFrame([_flat(row, self.columns) for row in self.rows])
+        "The list as a notebook page shows it; counts where rows may not be shown."
         text = f"{count_of(self.total, 'held-out row was', 'held-out rows were')} named wrong."
-        return Shown([text], table if self.rows else None)
+        lines = [_flat(row, self.columns) for row in self.rows]
+        lines = lines or [
+            {"it is": label(p["actual"]), "it was called": label(p["predicted"]), "rows": p["count"]}
+            for p in self.pairs
+        ]
+        return Shown([text], pd.DataFrame(lines) if lines else None)
 
 
 def _flat(row: dict[str, Any], columns: list[str]) -> dict[str, Any]:
     "One mistake as a line of a table."
     known = {"row": row["row"], "it is": label(row["actual"]), "it was called": label(row["predicted"])}
-    if "confidence" in row:
-        known |= {"probability of its answer": percent(row["confidence"]), "of the truth": percent(row["truth"])}
-    return known | dict(zip([label(c) for c in columns], row.get("values", []), strict=False))
+    known |= {"probability of its answer": percent(row["confidence"]), "of the truth": percent(row["truth"])}
+    return known | dict(zip([label(c) for c in columns], row["values"], strict=False))
 
-# %% ../nbs/60_report.ipynb #aca7af03
+# %% ../nbs/60_report.ipynb #02a17e8c
 def list_mistakes(
     truth: pd.DataFrame,  # held-out rows: row, actual, predicted, p (of the true class), sure (of the answer)
     values: pd.DataFrame,  # the columns to list, indexed by row number
     left: int,  # how many feature columns are not listed
     show_rows: bool,  # whether rows of this table may be shown
     most: int,  # rows to list
-) -> Mistakes:  # the most confident first; by number where rows may not be shown
+) -> Mistakes:  # the most confident first; only counted where rows may not be shown
     "List the held-out rows that were named wrong."
     wrong = truth[truth["actual"] != truth["predicted"]]
-    order = wrong.sort_values(["sure", "row"], ascending=[False, True]) if show_rows else wrong.sort_values("row")
+    counted = wrong.groupby(["actual", "predicted"]).size().sort_values(ascending=False, kind="stable")
+    pairs = [{"actual": a, "predicted": p, "count": int(n)} for (a, p), n in counted.items()]
+    if not show_rows:
+        return Mistakes(len(wrong), [], 0, [], pairs)
     rows = []
-    for mistake in order.head(most).to_dict("records"):
+    for mistake in wrong.sort_values(["sure", "row"], ascending=[False, True]).head(most).to_dict("records"):
         known: dict[str, Any] = {key: mistake[key] for key in ("row", "actual", "predicted")}
-        if show_rows:
-            known |= {"confidence": float(mistake["sure"]), "truth": float(mistake["p"])}
-            known["values"] = [value_text(value) for value in values.loc[mistake["row"]].tolist()]
+        known |= {"confidence": float(mistake["sure"]), "truth": float(mistake["p"])}
+        known["values"] = [value_text(value) for value in values.loc[mistake["row"]].tolist()]
         rows.append(known)
-    return Mistakes(len(wrong), [str(c) for c in values.columns] if show_rows else [], left if show_rows else 0, rows)
+    return Mistakes(len(wrong), [str(c) for c in values.columns], left, rows, pairs)
 
 # %% ../nbs/60_report.ipynb #dd886178
 def value_text(
@@ -91,12 +97,12 @@ def value_text(
         return DASH
     return str(value).removesuffix(" 00:00:00") if isinstance(value, pd.Timestamp) else label(value, 40)
 
-# %% ../nbs/60_report.ipynb #949c557b
+# %% ../nbs/60_report.ipynb #13f8d6c2
 def find_mistakes(
     material: Material,  # what the stages left
     most: int,  # rows to list
 ) -> Mistakes:  # the list
-    "The mistakes of a study, with the columns that tell its classes apart best."
+    "The mistakes of a study, with its columns: the numeric ones that tell its classes apart best, then the others."
     study = material.study
     names = [str(c.name) for c in study.contract.features]
     telling = telling_columns(study.train[number_columns(study)], study.train_labels, 6)
@@ -104,7 +110,7 @@ def find_mistakes(
     values = study.frame[shown].set_axis(study.split["row"].to_numpy(), axis=0)
     return list_mistakes(truth_table(material.predictions), values, len(names) - len(shown), study.show_rows, most)
 
-# %% ../nbs/60_report.ipynb #c52c1d98
+# %% ../nbs/60_report.ipynb #9b657fcf
 def save_report(
     run: RunFolder,  # the run
     figures: list[Figure],  # what was drawn
@@ -119,7 +125,10 @@ def save_report(
     facts = read_facts(run.path)
     files = [{"file": f"report/{figure.name}.svg", "shows": figure.title} for figure in figures]
     files += [
-        {"file": "report/mistakes.json", "shows": "the rows that were named wrong"},
+        {
+            "file": "report/mistakes.json",
+            "shows": "the rows that were named wrong" if mistakes.rows else "how many rows were named wrong",
+        },
         {"file": page.name, "shows": "the report"},
     ]
     return Shown([f"{headline(facts)}. {lead(facts)}".strip(), *notes], pd.DataFrame(files))
