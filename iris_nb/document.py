@@ -672,9 +672,9 @@ def plotly_script() -> Path | None:  # None where plotly is not installed
             return path
     return None
 
-# %% ../nbs/63_document.ipynb #2ae31ef1
+# %% ../nbs/63_document.ipynb #7d1e5309
 FILTERS = (
-    "percent", "score", "count", "duration", "label", "literal",
+    "percent", "score", "count", "duration", "label", "literal", "setting",
     "command", "count_of", "pairs", "metric_phrase", "metric_title", "metric_help", "sentence",
 )  # fmt: skip
 

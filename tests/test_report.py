@@ -196,7 +196,9 @@ def test_names_with_commas_do_not_look_like_several() -> None:
 
 
 def test_the_axis_of_the_drawn_intervals_is_named(hidden: Path) -> None:
-    assert re.search(r'<th scope="col">Drawn on an axis from [−\d.]+ to [−\d.]+</th>', render_report(hidden).read_text())
+    assert re.search(
+        r'<th scope="col">Drawn on an axis from [−\d.]+ to [−\d.]+</th>', render_report(hidden).read_text()
+    )
 
 
 def test_stage_pages_lead_to_the_model_card_and_tell_report_from_report(hidden: Path, tmp_path: Path) -> None:
