@@ -141,7 +141,7 @@ def _environment(result: dict[str, Any]) -> str:
     found += [(d["name"], d) for d in result["environment"]["dependencies"]]
     return _few([f"{name} {literal(d['left'], 30)} → {literal(d['right'], 30)}" for name, d in found])
 
-# %% ../nbs/66_diffpage.ipynb #880c8b03
+# %% ../nbs/66_diffpage.ipynb #da37bdae
 FEW = "insufficient data"  # what a comparison says of rows that are too few
 
 
@@ -182,7 +182,7 @@ def why_not(
     first, colon, rest = why.partition(": ")
     return f"{first} ({rest})" if colon else why
 
-
+# %% ../nbs/66_diffpage.ipynb #9f9d67e6
 def answers_sentence(
     result: dict[str, Any],  # a comparison
 ) -> str:  # one sentence
