@@ -63,20 +63,20 @@ def duration(
         return f"{1000 * value:.0f} ms"
     return f"{value:.2f} s" if value < 60 else f"{int(value // 60)} min {int(value % 60)} s"
 
-# %% ../nbs/61_wording.ipynb #b091c26f
+# %% ../nbs/61_wording.ipynb #791a4de7
 SPARED = 2  # a name is not shortened to save so few characters
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
 
 def label(
     text: Any,  # a name from the user's table
-    most: int = 80,  # characters to keep
+    most: int = 80,  # characters to keep; one or two more where that is the whole name
 ) -> str:  # one line, not escaped
     "A name from outside, in a form that can be shown."
     if text is None or isinstance(text, ChainableUndefined):
         return DASH
     line = " ".join(UNSAFE.sub("\ufffd", str(text)).split()) or "(empty)"
-    if len(line) <= most:
+    if len(line) <= most + SPARED:
         return line
     tail = most // 3
     return f"{line[: most - tail - 1].rstrip()}…{line[-tail:].lstrip()}"
@@ -89,7 +89,7 @@ def names(
 ) -> str:  # `a, “b, c” and 2 more`
     "Names in a list; one that holds a comma is quoted, so that it does not look like two."
     given = [str(item) for item in items]
-    shown = [label(name, long if len(name) > long + SPARED else len(name)) for name in given[:most]]
+    shown = [label(name, long) for name in given[:most]]
     told = ", ".join(f"“{name}”" if re.search("[,;“”]", name) else name for name in shown)
     return told + (f" and {len(given) - most} more" if len(given) > most else "")
 
