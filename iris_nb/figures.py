@@ -24,9 +24,9 @@ from .wording import count_of, label, metric_phrase, metric_title, percent, scor
 
 # %% auto #0
 __all__ = ['INK', 'SOFT', 'LINE', 'ACCENT', 'WRONG', 'COLOURS', 'MARKERS', 'SYMBOLS', 'FONTS', 'STYLE', 'Figure', 'class_style',
-           'comparison_figure', 'confusion_figure', 'wilson', 'reliability_figure', 'telling_columns', 'columns_figure',
-           'plotly_text', 'plotly_layout', 'thin', 'scatter_figure', 'certainty_figure', 'Material', 'number_columns',
-           'draw_figures', 'truth_table', 'save_figures']
+           'comparison_figure', 'contrast', 'text_colour', 'confusion_figure', 'wilson', 'reliability_figure',
+           'telling_columns', 'with_unit', 'columns_figure', 'plotly_text', 'plotly_layout', 'thin', 'scatter_figure',
+           'certainty_figure', 'Material', 'number_columns', 'draw_figures', 'truth_table', 'save_figures']
 
 # %% ../nbs/62_figures.ipynb #a6033d39
 @dataclass(frozen=True)
@@ -140,7 +140,29 @@ def _interval_mark(ax: Any, place: int, line: dict[str, Any]) -> None:
     fill = colour if line.get("eligible", True) else "white"
     ax.plot([line["mean"]], [place], "o", markersize=7.5, markerfacecolor=fill, markeredgecolor=colour, zorder=3)
 
-# %% ../nbs/62_figures.ipynb #7707da1a
+# %% ../nbs/62_figures.ipynb #03659901
+def contrast(
+    one: Any,  # a colour of matplotlib's
+    other: Any,  # another
+) -> float:  # from 1 (the same) to 21 (black on white)
+    "The contrast ratio of two colours by WCAG 2."
+    from matplotlib.colors import to_rgb
+
+    def light(colour: Any) -> float:
+        parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+        return float(np.dot((0.2126, 0.7152, 0.0722), parts))
+
+    dark, bright = sorted((light(one), light(other)))
+    return (bright + 0.05) / (dark + 0.05)
+
+
+def text_colour(
+    ground: Any,  # the colour that the text stands on
+) -> str:  # a colour with a contrast of at least 4.5
+    "A colour in which text can be read."
+    return next(ink for ink in (INK, "#ffffff", "#000000") if contrast(ink, ground) >= 4.5)
+
+# %% ../nbs/62_figures.ipynb #41e39438
 def confusion_figure(
     confusion: dict[str, Any],  # classes, and counts with one row for each true class
 ) -> Figure:  # a square table of shades
@@ -154,10 +176,13 @@ def confusion_figure(
     side = min(1.6 + 0.65 * n, 2.6 + 0.34 * n, 11.0)
     with _paper():
         canvas, ax = _axes(max(side, 2.2), max(side * 0.92, 2.0))
-        marks = np.where(counts > 0, counts.astype(str), "") if n <= 30 else False
         shade = sns.light_palette(ACCENT, as_cmap=True)
-        sns.heatmap(shares, vmin=0, vmax=1, cmap=shade, annot=marks, fmt="", cbar=False, linewidths=0.8, linecolor=LINE,
-                    xticklabels=names, yticklabels=names, ax=ax, annot_kws={"size": 11 if n < 8 else 8})  # fmt: skip
+        sns.heatmap(shares, vmin=0, vmax=1, cmap=shade, cbar=False, linewidths=0.8, linecolor=LINE,
+                    xticklabels=names, yticklabels=names, ax=ax)  # fmt: skip
+        for row, column in np.argwhere(counts > 0) if n <= 30 else ():
+            ink = text_colour(shade(shares[row, column]))
+            size = 11 if n < 8 else 8
+            ax.text(column + 0.5, row + 0.5, counts[row, column], ha="center", va="center", color=ink, size=size)
         _class_axes(ax, n, names)
         svg = _svg(canvas)
     wrong = int(counts.sum()) - right
@@ -190,7 +215,7 @@ def wilson(
     half = z / (1 + spread) * math.sqrt(share * (1 - share) / rows + spread / (4 * rows))
     return max(0.0, middle - half), min(1.0, middle + half)
 
-# %% ../nbs/62_figures.ipynb #2b6069a9
+# %% ../nbs/62_figures.ipynb #c06f2008
 def reliability_figure(
     calibration: dict[str, Any],  # bins: low, high, mean_confidence, accuracy, count; ece
 ) -> Figure:  # the diagram, with the number of rows below
@@ -237,7 +262,16 @@ def telling_columns(
     order = np.argsort(-strength, kind="stable")
     return [str(seen.columns[place]) for place in order[:most]]
 
-# %% ../nbs/62_figures.ipynb #71f432a9
+# %% ../nbs/62_figures.ipynb #c98caaea
+def with_unit(
+    name: str,  # of a column
+    unit: str,  # its unit; empty where unknown
+) -> str:  # `width (cm)`
+    "The name of a column with its unit, once."
+    known = not unit or any(mark in name for mark in (f"({unit})", f"[{unit}]"))
+    return name if known else f"{name} ({unit})"
+
+# %% ../nbs/62_figures.ipynb #383990d0
 def columns_figure(
     frame: pd.DataFrame,  # training rows, the columns to draw
     labels: pd.Series,  # their classes
@@ -261,9 +295,8 @@ def columns_figure(
             sns.boxplot(
                 table, x="value", y="class", order=list(names.values()), ax=ax, showfliers=show_rows, fliersize=3, **box
             )
-            unit = f" ({label(units[column], 10)})" if units.get(column) else ""
             ax.grid(axis="x")
-            ax.set(xlabel=label(column, 34) + unit, ylabel="")
+            ax.set(xlabel=with_unit(label(column, 34), label(units.get(column) or "", 10)), ylabel="")
         for ax in axes.flat[n:]:
             ax.set_visible(False)
         canvas.subplots_adjust(hspace=0.75 / (0.3 + 0.2 * len(classes)), wspace=0.09)
@@ -271,7 +304,8 @@ def columns_figure(
     dots = "dots are rows farther out than 1.5 boxes" if show_rows else "rows farther out than 1.5 boxes are not drawn"
     caption = f"Training rows only. The box holds the middle half of a class, its line is the median; {dots}."
     alt = f"Box plots by class of {count_of(n, 'column', 'columns')}: {', '.join(label(c, 40) for c in frame.columns)}."
-    return Figure("columns", "The columns that tell the classes apart best", caption, alt, svg, ("data/table.parquet",))
+    title = "The numeric columns that tell the classes apart best"
+    return Figure("columns", title, caption, alt, svg, ("data/table.parquet",))
 
 # %% ../nbs/62_figures.ipynb #9841e00d
 def plotly_text(
@@ -319,7 +353,7 @@ def thin(
 def _spread(places: np.ndarray, most: int) -> np.ndarray:
     return places if len(places) <= most else places[np.linspace(0, len(places) - 1, most).astype(int)]
 
-# %% ../nbs/62_figures.ipynb #da32090c
+# %% ../nbs/62_figures.ipynb #86288138
 def scatter_figure(
     points: pd.DataFrame,  # row, x, y, actual, predicted (missing for training rows)
     classes: Sequence[str],  # in order
@@ -360,7 +394,7 @@ def _parts(points: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     held = points["predicted"].notna()
     return [("train", points[~held]), ("test", points[held])]
 
-# %% ../nbs/62_figures.ipynb #645ff38f
+# %% ../nbs/62_figures.ipynb #367a243c
 def _scatter_live(points: pd.DataFrame, classes: Sequence[str], axes: tuple[str, str]) -> dict[str, Any]:
     "The scatter as data and layout for Plotly."
     traces = []
@@ -405,7 +439,7 @@ def _short(value: float) -> float:
     "A number with the digits that a screen can show."
     return float(f"{value:.6g}")
 
-# %% ../nbs/62_figures.ipynb #33aee767
+# %% ../nbs/62_figures.ipynb #4abe081d
 def certainty_figure(
     truth: pd.DataFrame,  # row, actual, predicted, and p: the probability given to the true class
     classes: Sequence[str],  # in order
@@ -449,24 +483,20 @@ def _certainty_rows(rows: pd.DataFrame, classes: Sequence[str]) -> str:
         ax.grid(axis="x")
         return _svg(canvas)
 
-# %% ../nbs/62_figures.ipynb #793c0386
+# %% ../nbs/62_figures.ipynb #3dbac2d1
 def _certainty_counts(truth: pd.DataFrame, wrong: np.ndarray) -> str:
     edges = np.linspace(0, 1, 21)
     right, bad = (np.histogram(truth["p"][part], bins=edges)[0] for part in (~wrong, wrong))
     with _paper():
         canvas, ax = _axes(6.6, 2.7)
-        ax.bar(edges[:-1], right, 0.046, align="edge", color="#c9bfe6", label="named right")
-        ax.bar(
-            edges[:-1],
-            bad,
-            0.046,
-            bottom=right,
-            align="edge",
-            color="white",
-            edgecolor=WRONG,
-            hatch="////",
-            label="named wrong",
-        )
+        hatched = {"color": "white", "edgecolor": WRONG, "hatch": "////", "label": "named wrong"}
+        for rows, below, look in (
+            (right, 0 * right, {"color": "#c9bfe6", "label": "named right"}),
+            (bad, right, hatched),
+        ):
+            some = rows > 0  # a bar without height would still draw its edge
+            if some.any():
+                ax.bar(edges[:-1][some], rows[some], 0.046, bottom=below[some], align="edge", **look)
         ax.set(xlabel="Probability given to the true class", ylabel="Held-out rows", xlim=(-0.02, 1.02))
         ax.legend(loc="upper left", fontsize=8.5)
         return _svg(canvas)
@@ -522,7 +552,7 @@ def draw_figures(
     drawn, notes = _column_figures(study, truth, telling, most)
     return figures + drawn, notes
 
-# %% ../nbs/62_figures.ipynb #c3ee4d3c
+# %% ../nbs/62_figures.ipynb #346bd57e
 _LARGEST_DRAWN = 1e100  # beyond it the ticks of an axis overflow
 
 
@@ -549,11 +579,11 @@ def _column_figures(study: Any, truth: pd.DataFrame, telling: list[str], most: i
         ]
     if len(telling) < 2:
         return drawn, ["The rows are not drawn between two columns: only one feature column holds numbers that differ."]
-    axes = [name + (f" ({units[name]})" if units.get(name) else "") for name in telling[:2]]
+    axes = [with_unit(name, units.get(name, "")) for name in telling[:2]]
     points, note = _points(study, truth, telling, most)
     return [*drawn, scatter_figure(points, study.classes, (axes[0], axes[1]), note)], []
 
-# %% ../nbs/62_figures.ipynb #8eb2c7c4
+# %% ../nbs/62_figures.ipynb #c2ce7365
 def _points(study: Any, truth: pd.DataFrame, telling: list[str], most: int) -> tuple[pd.DataFrame, str]:
     "The rows of a scatter, thinned, and a sentence about those that are not drawn."
     said = truth.set_index("row")["predicted"]

@@ -49,7 +49,7 @@ def cell_parameters(
 def _tags(cell: Any) -> list[str]:
     return list(cell.metadata.get("tags", []))
 
-# %% ../nbs/64_pages.ipynb #56581ea3
+# %% ../nbs/64_pages.ipynb #b2182cf6
 def _assigned(source: str) -> list[tuple[int, str, Any]]:
     "The literals that a cell assigns to names: line, name, value."
     found = []
@@ -280,7 +280,7 @@ def _neighbours(stage: str, pages: list[str]) -> tuple[str, str]:
     place = pages.index(stage) if stage in pages else 0
     return (pages[place - 1] if place else ""), (pages[place + 1] if place + 1 < len(pages) else "")
 
-# %% ../nbs/64_pages.ipynb #bd8962a6
+# %% ../nbs/64_pages.ipynb #36187a8a
 def page_html(
     notebook: Any,  # a NotebookNode, executed or partly executed
     stage: str,  # its name
@@ -301,7 +301,7 @@ def page_html(
     frame = {"number": STAGES.index(stage) + 1 if stage in STAGES else 0, "total": len(STAGES), "run_id": facts.id}
     look = {"style": trusted(read_template("style.css")), "script": trusted(script), "policy": page_policy(script)}
     return environment().get_template("stage.html").render(
-        **frame, **look, stage=stage, title=label(title or stage).capitalize(), says=says, record=record, pages=pages,
+        **frame, **look, card=_has_card(facts), stage=stage, title=label(title or stage).capitalize(), says=says, record=record, pages=pages,
         failure=_failure(cells, record), parameters=parameters, body=trusted(body), before=before, after=after,
         live="data-figure=" in body and facts.has("plotly.min.js"), **_notebook_link(facts, stage),
     )  # fmt: skip
@@ -312,6 +312,15 @@ def _with_cells(notebook: Any, cells: list[Any]) -> Any:
     copy = notebook.copy()
     copy["cells"] = cells
     return copy
+
+
+def _has_card(facts: Facts) -> bool:
+    "Whether the run has a model card, or is about to get one: pages are made while its last files are written."
+    if facts.has("model-card.html"):
+        return True
+    ended = {s.get("name") for s in records(facts.run.get("stages")) if s.get("status") in ("done", "cached")}
+    whole = facts.run.get("status") == "running" and at(facts.run, "origin", "kind") != "stage"
+    return whole and set(STAGES) <= ended and facts.has("training/training.json")
 
 
 def _notebook_link(facts: Facts, stage: str) -> dict[str, str]:

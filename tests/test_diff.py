@@ -28,7 +28,7 @@ from scipy import stats
 from iris_nb.alignment import align_tables, match_contents, match_gaps, row_codes, value_codes
 from iris_nb.cli import main
 from iris_nb.diff import lay_tables, parameter_differences, plain_value, split_differences
-from iris_nb.diffpage import blocks, signed
+from iris_nb.diffpage import blocks, diff_html, signed, summary, tiles
 from iris_nb.evaluation import Answers
 from iris_nb.files import read_json
 from iris_nb.metrics import METRICS, confusion
@@ -540,6 +540,25 @@ def test_other_targets_and_tables_are_not_scored(study: Project, tmp_path: Path)
     result = diff(study, "first", "second", **where)
     assert result["data"]["rows"]["matched_by"] == "nothing" and "different tables" in result["metrics"]["why"]
     assert call(study, "first", "second", **where).returncode == 0
+
+
+def test_too_few_rows_and_private_rows_say_nothing(study: Project) -> None:
+    result = diff(study, "first", "second")
+    why = "insufficient data: only 4 held-out rows are common to both runs, and fewer than 10 say nothing"
+    few = result | {"metrics": result["metrics"] | {"comparable": False, "why": why}}
+    assert [tile["under"] for tile in tiles(few) if tile["label"] == "Answers changed"] == ["insufficient data"]
+    [scores] = [line for line in summary(few) if "scores are not compared" in line]
+    assert scores.count(":") == 1 and scores.endswith(
+        "(only 4 held-out rows are common to both runs, and fewer than 10 say nothing)."
+    )
+    page = diff_html(few, {"left": "", "right": ""})
+    assert "McNemar" not in page and "insufficient data: only" not in page
+    assert not result["data"]["show_rows"] and result["answers"]["listed"]
+    page = diff_html(result, {"left": "", "right": ""})
+    assert "Which rows these are is not shown" in page and "<h3>The rows</h3>" not in page and "McNemar" in page
+    [answers] = [block for block in blocks(result) if block.title == "Answers that changed"]
+    assert answers.columns == ["left says", "right says", "rows"]
+    assert sum(int(row[2]) for row in answers.rows) == result["answers"]["changed"]
 
 
 @pytest.mark.parametrize("width", [400, 1280])

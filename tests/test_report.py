@@ -23,8 +23,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from iris_nb import metrics, wording
 from iris_nb.data import prepare_data, save_data
-from iris_nb.document import FACTS, Facts, headline, read_facts, render_report, right_of, tiles
-from iris_nb.figures import COLOURS, draw_figures, thin
+from iris_nb.document import FACTS, Facts, column_rows, headline, read_facts, render_report, right_of, tiles
+from iris_nb.figures import ACCENT, COLOURS, confusion_figure, contrast, draw_figures, text_colour, thin
 from iris_nb.files import read_json, write_json
 from iris_nb.folders import STAGES, RunFolder
 from iris_nb.pages import clean_html, render_stage_pages
@@ -115,7 +115,7 @@ def copy_of(run: Path, tmp_path: Path) -> Path:
 @given(st.text(), st.integers(10, 60))
 def test_label_is_one_short_line_that_a_page_can_hold(text: str, most: int) -> None:
     line = wording.label(text, most)
-    assert 0 < len(line) <= max(most, len("(empty)")) and not wording.UNSAFE.search(line) and "\n" not in line
+    assert 0 < len(line) <= max(most + wording.SPARED, len("(empty)")) and not wording.UNSAFE.search(line) and "\n" not in line
     line.encode("utf-8")
 
 
@@ -170,14 +170,56 @@ def test_every_link_leads_somewhere(nasty: Path) -> None:
 def test_rows_that_may_not_be_shown_are_not_shown(hidden: Path) -> None:
     facts = read_facts(hidden)
     assert not facts.show_rows and facts.mistakes["total"] > 0
-    assert all(set(row) == {"row", "actual", "predicted"} for row in facts.mistakes["rows"])
+    assert facts.mistakes["rows"] == [] and facts.mistakes["columns"] == []
+    assert sum(pair["count"] for pair in facts.mistakes["pairs"]) == facts.mistakes["total"]
     assert {path.name for path in (hidden / "report").glob("*.json")} == {"figures.json", "mistakes.json"}
     assert not (hidden / "report" / "scatter.svg").exists()
     page = render_report(hidden).read_text()
-    assert "Rows of this table are not shown" in page and "because rows of this table are not shown" in page
+    assert "Which rows these are is not shown" in page and "because rows of this table are not shown" in page
+    assert "categories, ranges and counts are shown, rows are not" in page and "only numbers" not in page
     table = pd.read_parquet(hidden / "data" / "table.parquet")
     inner = table["dose"].sort_values().iloc[5:-5]
     assert not [value for value in inner if f"{value:.6g}".lstrip("-") in page]
+
+
+def test_a_list_of_rows_that_should_not_be_there_is_not_shown(hidden: Path, tmp_path: Path) -> None:
+    run = copy_of(hidden, tmp_path)
+    row = {"row": 4711, "actual": "ill", "predicted": "well"}
+    write_json(run / "report" / "mistakes.json", {"total": 1, "columns": [], "left": 0, "rows": [row]})
+    assert "4711" not in render_report(run).read_text()
+
+
+def test_names_with_commas_do_not_look_like_several() -> None:
+    column = {"name": "risk", "categories": ["low, risk", '"high" risk', "mid"]}
+    facts = Facts(Path("nowhere"), {"contract": {"columns": [column]}})
+    assert column_rows(facts)["rows"][0]["range"] == '“low, risk”, "high" risk, mid'
+
+
+def test_the_axis_of_the_drawn_intervals_is_named(hidden: Path) -> None:
+    assert re.search(
+        r'<th scope="col">Drawn on an axis from [−\d.]+ to [−\d.]+</th>', render_report(hidden).read_text()
+    )
+
+
+def test_stage_pages_lead_to_the_model_card_and_tell_report_from_report(hidden: Path, tmp_path: Path) -> None:
+    run = copy_of(hidden, tmp_path)
+    (run / "report" / "report.ipynb").write_text(nbformat.writes(new_notebook(cells=[new_markdown_cell("# report")])))
+    [page] = render_stage_pages(run)
+    bar = re.search(r"<nav class=.crumbs.*?</nav>", page.read_text(), re.S)
+    assert bar is not None and "model-card.html" not in bar[0]
+    assert re.findall(r">([\w ]*report)<", bar[0].replace('aria-current="page"', "")) == ["run report", "report"]
+    (run / "model-card.html").write_text("<p>card</p>")
+    assert '<a href="model-card.html">model card</a>' in render_stage_pages(run)[0].read_text()
+
+
+def test_counts_can_be_read_on_every_shade() -> None:
+    import seaborn as sns
+
+    shade = sns.light_palette(ACCENT, as_cmap=True)
+    assert all(contrast(text_colour(shade(share)), shade(share)) >= 4.5 for share in np.linspace(0, 1, 201))
+    counts = [[100 - n if i == j else n for j in range(2)] for i, n in enumerate((40, 60))]
+    drawn = confusion_figure({"classes": ["a", "b"], "counts": counts}).svg
+    assert drawn.count(">60<") == 2 and drawn.count(">40<") == 2
 
 
 # ---- runs that did not end well, and files that say anything ----

@@ -441,6 +441,19 @@ def test_words_fit_the_numbers() -> None:
     assert "tried once" in sweep_lead(once)
 
 
+def test_candidates_are_named_ties_are_told_and_the_advice_registers_nothing(tmp_path: Path) -> None:
+    grid: dict[str, list[Any]] = {"candidates": [["lda"], ["knn", "tree"]], "seed": [0, 1]}
+    cells = [{"candidates": c, "seed": s} for c in grid["candidates"] for s in grid["seed"]]
+    members = [member(i, c, 0.9, "LDA" if c["candidates"] == ["lda"] else "Tree") for i, c in enumerate(cells, 1)]
+    git = {"commit": "0123456789" * 4, "dirty": True}
+    write_json(tmp_path / "sweep.json", record_of(grid, members, git=git))
+    page = render_sweep(tmp_path).read_text()
+    shown = page.replace("&#34;", '"')
+    assert "<code>lda</code>" in page and "<code>knn, tree</code>" in page and '["lda"]' not in shown
+    assert "each: LDA and Tree" in page and "--profile quick --untracked</code>" in page
+    assert f"commit <code>{git['commit']}</code>, with changes" in page
+
+
 values = st.one_of(st.none(), st.floats(0, 1))
 
 
