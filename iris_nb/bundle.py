@@ -277,12 +277,23 @@ def leave_out(
             left[name] = _why(name)
     return kept, left
 
-# %% ../nbs/79_bundle.ipynb #6826d72b
+# %% ../nbs/79_bundle.ipynb #8416abfc
 def _run_files(run_dir: Path) -> list[str]:
     "The files of a run's folder; what is hidden or a link is passed over."
     found = (p for p in sorted(run_dir.rglob("*")) if p.is_file() and not p.is_symlink())
     names = (p.relative_to(run_dir).as_posix() for p in found)
     return [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
+
+
+def _recorded_files(run_dir: Path, record: dict[str, Any]) -> list[str]:
+    "The files of a run that its manifest vouches for, and what accompanies it; the pages are made anew from them."
+    recorded = {name for stage in record["stages"] for name in stage["files"]} | {
+        "run.json",
+        "source.patch",
+        "plotly.min.js",
+    }
+    names = _run_files(run_dir)
+    return [name for name in names if name in recorded or re.fullmatch(r"attestations/[\w-]+\.json", name)]
 
 
 def _names_no_value(run_dir: Path, name: str) -> bool:
@@ -377,8 +388,8 @@ def _needles(value: str) -> list[bytes]:
         found.append(struct.pack("<d", float(value)))
     return found
 
-# %% ../nbs/79_bundle.ipynb #f82dd35a
-def _rowless_run(run_dir: Path, home: Path, names: list[str], into: Path) -> list[str]:
+# %% ../nbs/79_bundle.ipynb #8314b1ef
+def _pages_anew(run_dir: Path, home: Path, names: list[str], into: Path) -> list[str]:
     "A copy of a run with some of its files, and pages made from these; the names of what is there."
     from iris_nb.pages import render_stage_pages
 
@@ -938,7 +949,7 @@ def _packs_too_well(content: bytes | Path, size: int) -> bool:
             packed += len(packer.compress(block))
     return size > MOST_RATIO * (packed + len(packer.flush())) * 0.9
 
-# %% ../nbs/79_bundle.ipynb #3a7f4f8a
+# %% ../nbs/79_bundle.ipynb #2238307a
 @dataclass(frozen=True)
 class Exported:
     "A bundle that was written."
@@ -958,6 +969,8 @@ class Exported:
 def _check_target(target: Path, run_dir: Path, force: bool) -> None:
     if target.is_dir():
         raise InputError(f"{target} is a folder; name the file to write, such as {target / run_dir.name}.zip")
+    if target.exists() and not target.is_file():
+        raise InputError(f"{target} is a device or a pipe and no file; name the file to write")
     if target.exists() and not force:
         raise InputError(f"{target} is there already; name another file, or say --force to overwrite it")
     if not target.absolute().parent.is_dir():
@@ -986,7 +999,7 @@ def _check_run(run_dir: Path) -> dict[str, Any]:
         )
     return record
 
-# %% ../nbs/79_bundle.ipynb #67e5ad09
+# %% ../nbs/79_bundle.ipynb #7912a742
 def _gather(
     home: Path, run_dir: Path, record: dict[str, Any], with_data: bool, scratch: Path, authors: tuple[Author, ...]
 ) -> Content:
@@ -995,15 +1008,10 @@ def _gather(
 
     source, facts = source_files(home, run_dir, record), read_facts(run_dir)
     table, place = table_file(record), f"{RUN}/{record['id']}/"
-    left: dict[str, str] = {}
-    if with_data:
-        if facts.training.get("chosen"):
-            write_card(run_dir, home)
-        members: Members = {place + name: run_dir / name for name in _run_files(run_dir)}
-    else:
-        kept, left = leave_out(run_dir)
-        folder = scratch / str(record["id"])
-        members = {place + name: folder / name for name in _rowless_run(run_dir, home, kept, folder)}
+    kept, left = (_recorded_files(run_dir, record), {}) if with_data else leave_out(run_dir)
+    folder = scratch / str(record["id"])
+    members: Members = {place + name: folder / name for name in _pages_anew(run_dir, home, kept, folder)}
+    if not with_data:
         source = _rowless_source(source, record)
     members |= {f"{SOURCE}/{name}": data for name, data in source.items()}
     name = None
@@ -1107,7 +1115,7 @@ def export_bundle(
         [a.name for a in named],
     )
 
-# %% ../nbs/79_bundle.ipynb #8490c953
+# %% ../nbs/79_bundle.ipynb #a7b930fb
 MOST_LINES = 8  # items of a list in a terminal
 
 

@@ -562,25 +562,18 @@ def test_too_few_rows_and_private_rows_say_nothing(study: Project) -> None:
 
 
 @pytest.mark.parametrize("width", [400, 1280])
-def test_the_page_in_a_browser(study: Project, width: int) -> None:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if not chromium:
-        pytest.skip("no Chromium on this machine; the page was not opened in a browser (apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
+def test_the_page_in_a_browser(study: Project, browser: Any, width: int) -> None:
     page = Path(diff(study, "first", "second")["page"])
-    with sync_playwright() as player:
-        browser = player.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        view = browser.new_page(viewport={"width": width, "height": 900})
-        said: list[str] = []
-        view.on("console", lambda message: said.append(message.text))
-        view.on("dialog", lambda dialog: said.append("a dialog"))
-        view.on("request", lambda r: said.append(r.url) if not r.url.startswith(("file:", "data:")) else None)
-        view.goto(page.as_uri())
-        assert view.evaluate("document.documentElement.scrollWidth") <= width, "nothing sticks out"
-        assert view.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
-        assert said == []
-        browser.close()
+    view = browser.new_page(viewport={"width": width, "height": 900})
+    said: list[str] = []
+    view.on("console", lambda message: said.append(message.text))
+    view.on("dialog", lambda dialog: said.append("a dialog"))
+    view.on("request", lambda r: said.append(r.url) if not r.url.startswith(("file:", "data:")) else None)
+    view.goto(page.as_uri())
+    assert view.evaluate("document.documentElement.scrollWidth") <= width, "nothing sticks out"
+    assert view.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
+    assert said == []
+    view.close()
 
 
 settings.register_profile("diff", deadline=None)

@@ -76,6 +76,7 @@ def test_a_failed_run_is_looked_into_mended_and_gone_on_with(project: Project) -
     assert refused.returncode == 2 and "no stage" in refused.stderr
 
 
+@pytest.mark.slow
 def test_the_debug_notebook_runs_and_leaves_the_record_alone(warm_project: Project) -> None:
     project = warm_project
     path = break_training(project)
@@ -250,6 +251,7 @@ FAULTY: list[tuple[str, bytes]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "trigger"), FAULTY[:1], ids=str)
 def test_a_network_that_misbehaves(fault: str, trigger: bytes, warm_project: Project, server: int) -> None:
     bad_network(warm_project, server, fault, trigger, 0)

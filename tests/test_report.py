@@ -115,7 +115,11 @@ def copy_of(run: Path, tmp_path: Path) -> Path:
 @given(st.text(), st.integers(10, 60))
 def test_label_is_one_short_line_that_a_page_can_hold(text: str, most: int) -> None:
     line = wording.label(text, most)
-    assert 0 < len(line) <= max(most + wording.SPARED, len("(empty)")) and not wording.UNSAFE.search(line) and "\n" not in line
+    assert (
+        0 < len(line) <= max(most + wording.SPARED, len("(empty)"))
+        and not wording.UNSAFE.search(line)
+        and "\n" not in line
+    )
     line.encode("utf-8")
 
 
@@ -351,27 +355,6 @@ def test_cleaned_html_has_nothing_that_runs(text: str) -> None:
 
 
 # ---- in a browser ----
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--no-first-run",
-]
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    if not Path(CHROMIUM).exists():
-        pytest.skip("no Chromium on this machine; the pages were not opened in a browser (apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as player:
-        opened = player.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield opened
-        opened.close()
 
 
 def opened_page(browser: Any, path: Path, width: int) -> tuple[Any, list[str]]:

@@ -482,36 +482,27 @@ def test_a_sweep_over_many_numbers_gets_an_axis(tmp_path: Path) -> None:
     assert live["parameters"]["seed"]["axis"] is True and live["parameters"]["scale"]["names"] == ["a", "b"]
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
-
-
-@pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="no Chromium on this machine (apt-get install chromium)")
-def test_the_page_in_a_browser(nasty: Path) -> None:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as player:
-        browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        for width, script in ((1280, True), (400, True), (400, False)):
-            context = browser.new_context(viewport={"width": width, "height": 900}, java_script_enabled=script)
-            page, heard = context.new_page(), []
-            page.on("console", lambda message, heard=heard: heard.append(message.text))
-            page.on("dialog", lambda dialog, heard=heard: heard.append(dialog.message))
-            page.on("pageerror", lambda error, heard=heard: heard.append(str(error)))
-            page.goto((nasty / "index.html").as_uri())
-            if not script:
-                assert page.locator(".still img").first.is_visible() and not page.locator("#sweep-metric").is_visible()
-                continue
-            page.wait_for_selector("#sweep-figure .main-svg")
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-            page.select_option("#sweep-metric", "log_loss")
-            page.select_option("#sweep-parameter", "positive")
-            assert "Log loss" in page.inner_text("#sweep-figure") and "<script>" in page.inner_text("#sweep-figure")
-            for _ in range(2):
-                page.get_by_role("button", name="Accuracy").click()
-            column = page.locator("table.members tbody tr > :first-child")
-            assert column.all_inner_texts() == ["3", "1", "6", "2", "5", "4"]  # the one without a score is last
-            assert heard == []
-        browser.close()
+def test_the_page_in_a_browser(nasty: Path, browser: Any) -> None:
+    for width, script in ((1280, True), (400, True), (400, False)):
+        context = browser.new_context(viewport={"width": width, "height": 900}, java_script_enabled=script)
+        page, heard = context.new_page(), []
+        page.on("console", lambda message, heard=heard: heard.append(message.text))
+        page.on("dialog", lambda dialog, heard=heard: heard.append(dialog.message))
+        page.on("pageerror", lambda error, heard=heard: heard.append(str(error)))
+        page.goto((nasty / "index.html").as_uri())
+        if not script:
+            assert page.locator(".still img").first.is_visible() and not page.locator("#sweep-metric").is_visible()
+            continue
+        page.wait_for_selector("#sweep-figure .main-svg")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.select_option("#sweep-metric", "log_loss")
+        page.select_option("#sweep-parameter", "positive")
+        assert "Log loss" in page.inner_text("#sweep-figure") and "<script>" in page.inner_text("#sweep-figure")
+        for _ in range(2):
+            page.get_by_role("button", name="Accuracy").click()
+        column = page.locator("table.members tbody tr > :first-child")
+        assert column.all_inner_texts() == ["3", "1", "6", "2", "5", "4"]  # the one without a score is last
+        assert heard == []
 
 
 # ---- what dies ----
