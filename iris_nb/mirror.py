@@ -26,7 +26,7 @@ from .tracking import Store, close_mirror, connect, import_mlflow, move_staging,
 # %% auto #0
 __all__ = ['act', 'serve', 'MirrorProcess', 'Mirror']
 
-# %% ../nbs/53_mirror.ipynb #81c89f16
+# %% ../nbs/53_mirror.ipynb #955dfa2b
 def act(
     store: Store | None,  # the store; None before `connect`
     task: dict[str, Any],  # what to do: `do`, and what that needs
@@ -47,6 +47,8 @@ def act(
 def serve() -> None:
     "Main function of the mirror's process: a task per line in, an answer per line out, until the input ends."
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the runner's to decide on
+    if hasattr(os, "nice"):
+        os.nice(10)  # nobody waits for it before the stages are done
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints is no answer
     gc.disable()
