@@ -113,7 +113,7 @@ def end_failed(
     except StoreError as third:
         get_log("ending").warning("not synced", run=recorder.record["id"], reason=str(third))
 
-# %% ../nbs/69_ending.ipynb #d741de41
+# %% ../nbs/69_ending.ipynb #a97f34ad
 def sync_runs(
     settings: Settings,  # the settings in force
     everything: bool,  # also runs that were copied before, into a store that has lost them
@@ -138,6 +138,10 @@ def sync_runs(
 def _sync(settings: Settings, records: list[dict[str, Any]]) -> None:
     "Copy runs that have ended, one after the other."
     mirror = Mirror(settings, tracked=True)
+    if mirror.process is not None:
+        mirror.process.limit = (
+            None  # who asks for the copy waits for it, as long as every single request is answered in time
+        )
     try:
         mirror.connect()
         for record in records:
