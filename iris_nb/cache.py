@@ -332,14 +332,13 @@ def _remove(folder: Path) -> None:
         folder.rename(hidden)
     shutil.rmtree(hidden, ignore_errors=True)
 
-# %% ../nbs/74_cache.ipynb #16404369
-def entries(
-    cache: Path,  # the folder of kept results
-    stage: str = "*",  # of one stage; * for all
-) -> list[Entry]:  # newest first
-    "Every kept result."
-    found = [entry for path in cache.glob(f"{stage}/*/{ENTRY}") if (entry := read_entry(path.parent)) is not None]
-    return sorted(found, key=lambda entry: -entry.created)
+# %% ../nbs/74_cache.ipynb #be3c29db
+def _folders(place: Path) -> list[Path]:
+    "The entries of a stage; what is hidden is being made or removed by some process."
+    try:
+        return [place / name for name in os.listdir(place) if not name.startswith(".")]
+    except OSError:
+        return []
 
 
 def _used(folder: Path) -> float:
@@ -348,6 +347,16 @@ def _used(folder: Path) -> float:
         return folder.stat().st_mtime
     except OSError:
         return 0.0
+
+# %% ../nbs/74_cache.ipynb #717a0275
+def entries(
+    cache: Path,  # the folder of kept results
+    stage: str = "*",  # of one stage; * for all
+) -> list[Entry]:  # newest first
+    "Every kept result."
+    names = STAGES if stage == "*" else (stage,)
+    found = [entry for name in names for path in _folders(cache / name) if (entry := read_entry(path)) is not None]
+    return sorted(found, key=lambda entry: -entry.created)
 
 
 def nearest(
@@ -358,12 +367,12 @@ def nearest(
     look_at: int = 40,  # how many of the newest entries
 ) -> list[str]:  # what differs from the nearest entry; empty if there is none
     "What differs from the kept result that is most like the one asked for."
-    folders = sorted((cache / key.stage).glob("[!.]*"), key=lambda path: -_used(path))[:look_at]
+    folders = sorted(_folders(cache / key.stage), key=lambda path: -_used(path))[:look_at]
     known = [entry for folder in folders if (entry := read_entry(folder)) is not None and entry.table == table]
     differences = [changes(key, entry.key, inputs_known) for entry in known]
     return min(differences, key=len, default=[])
 
-# %% ../nbs/74_cache.ipynb #da857ca2
+# %% ../nbs/74_cache.ipynb #896ed4f7
 def prune(
     cache: Path,  # the folder of kept results
     most_bytes: float,  # what may stay
@@ -383,7 +392,9 @@ def prune(
 
 def _sweep(cache: Path, seconds: float = 3600) -> None:
     "Remove what an interrupted process has left behind."
-    for path in [*cache.glob(".new-*"), *cache.glob("*/.gone-*")]:
+    places = [cache, *(cache / stage for stage in STAGES)]
+    hidden = [Path(p, n) for p in places if p.is_dir() for n in os.listdir(p) if n.startswith((".new-", ".gone-"))]
+    for path in hidden:
         if time.time() - _used(path) > seconds:
             shutil.rmtree(path, ignore_errors=True)
     for path in cache.glob("pages/*.html"):
