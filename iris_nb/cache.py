@@ -332,11 +332,11 @@ def _remove(folder: Path) -> None:
         folder.rename(hidden)
     shutil.rmtree(hidden, ignore_errors=True)
 
-# %% ../nbs/74_cache.ipynb #be3c29db
+# %% ../nbs/74_cache.ipynb #188a0774
 def _folders(place: Path) -> list[Path]:
     "The entries of a stage; what is hidden is being made or removed by some process."
     try:
-        return [place / name for name in os.listdir(place) if not name.startswith(".")]
+        return [path for path in place.iterdir() if not path.name.startswith(".")]
     except OSError:
         return []
 
@@ -372,7 +372,7 @@ def nearest(
     differences = [changes(key, entry.key, inputs_known) for entry in known]
     return min(differences, key=len, default=[])
 
-# %% ../nbs/74_cache.ipynb #896ed4f7
+# %% ../nbs/74_cache.ipynb #4316dac4
 def prune(
     cache: Path,  # the folder of kept results
     most_bytes: float,  # what may stay
@@ -393,7 +393,7 @@ def prune(
 def _sweep(cache: Path, seconds: float = 3600) -> None:
     "Remove what an interrupted process has left behind."
     places = [cache, *(cache / stage for stage in STAGES)]
-    hidden = [Path(p, n) for p in places if p.is_dir() for n in os.listdir(p) if n.startswith((".new-", ".gone-"))]
+    hidden = [x for p in places if p.is_dir() for x in p.iterdir() if x.name.startswith((".new-", ".gone-"))]
     for path in hidden:
         if time.time() - _used(path) > seconds:
             shutil.rmtree(path, ignore_errors=True)
