@@ -81,7 +81,7 @@ def _take(answers: queue.Queue[str], wait: float | None) -> dict[str, Any]:
     answers.put("")
     return {"error": "the process that copies to MLflow has ended"}
 
-# %% ../nbs/53_mirror.ipynb #af868362
+# %% ../nbs/53_mirror.ipynb #f9ada260
 class MirrorProcess:
     "A process that copies runs to MLflow."
 
@@ -97,17 +97,15 @@ class MirrorProcess:
 
     def ask(self, **task: Any) -> None:
         "Hand over a task; its answer comes after those of the tasks before it, and says if there was nobody to do it."
-        assert self.process.stdin is not None
         self.open += 1
         with suppress(OSError):
-            self.process.stdin.write(json.dumps(task) + "\n")
-            self.process.stdin.flush()
+            print(json.dumps(task), file=self.process.stdin, flush=True)
 
     def answer(self) -> Any:
         "Wait for every answer that is due; the value of the last, or the first error."
         if self.limit is not None and not self.deadline:
             self.deadline = time.monotonic() + self.limit
-        value, error = None, None
+        value = error = None
         while self.open:
             self.open -= 1
             wait = None if self.limit is None else max(0.1, self.deadline - time.monotonic())

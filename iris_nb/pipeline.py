@@ -345,7 +345,7 @@ def _took(work: Work, name: str, key: StageKey, run: str, files: dict[str, str],
     work.recorder.stage(name, **_PENDING | facts | {"reason": reason})
     work.progress.done(name, status, seconds, reason or f"from {run}")
 
-# %% ../nbs/70_pipeline.ipynb #12452d9a
+# %% ../nbs/70_pipeline.ipynb #6483cf24
 def execute_stage(
     work: Work,  # a run whose earlier stages are done
     name: str,  # the stage
@@ -375,7 +375,7 @@ def execute_stage(
     Background(lambda: _read_ahead(folder / f"{name}.ipynb"))
     _keep_result(work, key, files, seconds)
 
-
+# %% ../nbs/70_pipeline.ipynb #ca0863cc
 def _read_what_was_hashed(work: Work, key: StageKey) -> bool:
     "Whether the table that the first stage has read is the one in its key."
     if key.stage != STAGES[0] or not key.inputs["table"]:

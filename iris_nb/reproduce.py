@@ -313,7 +313,7 @@ def find_python(
         "on the path; install it, or use this Python and its packages with --same-env"
     )
 
-# %% ../nbs/76_reproduce.ipynb #386f7184
+# %% ../nbs/76_reproduce.ipynb #1ac94c90
 def _build_environment(tree: Path, record: Mapping[str, Any], folder: Path, say: Say) -> tuple[str, list[str]]:
     "A fresh virtual environment as the run had it: its Python, and where the run differs from the lock."
     lock = tree / "requirements.lock"
@@ -343,7 +343,7 @@ def _environment(tree: Path, record: Mapping[str, Any], terms: Terms, folder: Pa
     say(f"environment: this Python {platform.python_version()} and its packages (--same-env)")
     return sys.executable, []
 
-
+# %% ../nbs/76_reproduce.ipynb #7de8b67a
 def _install(words: Sequence[str], folder: Path, problem: str) -> None:
     "One step of building the environment; a failure is one sentence."
     barred = ("PYTHON", "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_REQUIRE_VIRTUALENV", "IRIS_NB_", "MLFLOW_")
