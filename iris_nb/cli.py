@@ -123,7 +123,7 @@ class _Lines:
         sys.stderr.write(f"{start}{name:<10} {status:<7} {seconds:6.1f} s  {note}".rstrip() + "\n")
         sys.stderr.flush()
 
-# %% ../nbs/90_cli.ipynb #ad1eec4b
+# %% ../nbs/90_cli.ipynb #10ada8b0
 @app.command()
 def run(
     source: Annotated[
@@ -150,10 +150,13 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     "Run a study: table in; notebooks, report and registered model out."
-    from iris_nb.mirror import Mirror
+    from iris_nb.mirror import Mirror, MirrorProcess
 
+    process = (
+        None if untracked else MirrorProcess()
+    )  # first, since it imports MLflow while everything below is imported here
     settings = _settings()
-    mirror = Mirror(settings, not untracked)  # first, since it imports MLflow while everything below is imported here
+    mirror = Mirror(settings, not untracked, process)
 
     from iris_nb.pipeline import Request, Silent, make_plan, run_study, summarize
 

@@ -47,8 +47,8 @@ __all__ = ['FACTS', 'MAIN_PACKAGES', 'SECTIONS', 'FILTERS', 'Facts', 'read_facts
            'interval_text', 'confidence', 'banner', 'tiles', 'wrong_pairs', 'Section', 'asked_view', 'parameter_rows',
            'histogram_bars', 'data_view', 'class_rows', 'violation_rows', 'column_rows', 'histogram_counts', 'spans',
            'models_view', 'chosen_view', 'gate_text', 'errors_view', 'sure_view', 'made_view', 'about_rows',
-           'files_view', 'load_figures', 'plotly_script', 'environment', 'read_template', 'trusted', 'page_policy',
-           'render_section', 'present_sections', 'report_html', 'eyebrow', 'render_report']
+           'files_view', 'load_figures', 'plotly_script', 'environment', 'compile_templates', 'read_template',
+           'trusted', 'page_policy', 'render_section', 'present_sections', 'report_html', 'eyebrow', 'render_report']
 
 # %% ../nbs/63_document.ipynb #4cee10d6
 FACTS = {
@@ -672,7 +672,7 @@ def plotly_script() -> Path | None:  # None where plotly is not installed
             return path
     return None
 
-# %% ../nbs/63_document.ipynb #7d1e5309
+# %% ../nbs/63_document.ipynb #ed1d15ef
 FILTERS = (
     "percent", "score", "count", "duration", "label", "literal", "setting",
     "command", "count_of", "pairs", "metric_phrase", "metric_title", "metric_help", "sentence",
@@ -691,6 +691,14 @@ def environment() -> Environment:  # Jinja's, with our filters
     )
     env.filters |= {name: getattr(wording, name) for name in FILTERS}
     return env
+
+# %% ../nbs/63_document.ipynb #b7f7aa22
+def compile_templates() -> None:
+    "Do ahead of time what the first report of a process would have to wait for."
+    env = environment()
+    for name in env.list_templates(extensions=["html"]):
+        if name.startswith(("report", "card", "stage")):
+            env.get_template(name)
 
 
 def read_template(

@@ -95,7 +95,7 @@ def packages() -> dict[str, str]:
 def _plain(name: str) -> str:
     return name.lower().replace("_", "-").replace(".", "-")
 
-# %% ../nbs/06_provenance.ipynb #81284ab9
+# %% ../nbs/06_provenance.ipynb #147ddeaa
 ELSEWHERE = {
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
@@ -114,18 +114,23 @@ def dependencies(
     waiting = [name for module in modules if module not in sys.stdlib_module_names for name in _providers(module)]
     while waiting:
         name = _plain(waiting.pop())
-        if name not in found and (about := _installed(name)) is not None:
-            found[name] = about.version
+        if name not in found and _installed(name) is not None:
+            found[name] = _version(name)
             waiting += _requirements(name)
     return dict(sorted(found.items()))
 
-# %% ../nbs/06_provenance.ipynb #512d3697
+# %% ../nbs/06_provenance.ipynb #31548496
 @cache
 def _installed(name: str) -> Distribution | None:
     try:
         return distribution(name)
     except PackageNotFoundError:
         return None
+
+
+@cache
+def _version(name: str) -> str:
+    return distribution(name).version
 
 
 @cache
