@@ -32,6 +32,7 @@ run = [
     "filelock>=3.16",
     "ipykernel>=7",
     "jinja2>=3.1",
+    "mapie>=1.6",
     "markupsafe>=3",
     "matplotlib>=3.10",
     "mistune>=3.1",
@@ -40,6 +41,7 @@ run = [
     "nbconvert>=7.16",
     "nbdime>=4.0.4",
     "nbformat>=5.10",
+    "optuna>=5",
     "packaging>=24",
     "papermill>=2.7",
     "plotly>=6.5",
@@ -47,6 +49,7 @@ run = [
     "rich>=14",
     "rocrate>=0.16",
     "seaborn>=0.13.2",
+    "skrub>=0.11",
     "typer>=0.20",
 ]
 lab = ["jupyterlab>=4.4"]
