@@ -43,12 +43,13 @@ from iris_nb.wording import (
 )
 
 # %% auto #0
-__all__ = ['FACTS', 'MAIN_PACKAGES', 'SECTIONS', 'FILTERS', 'Facts', 'read_facts', 'all_hashes', 'right_of', 'headline', 'lead',
-           'interval_text', 'confidence', 'banner', 'tiles', 'wrong_pairs', 'Section', 'asked_view', 'parameter_rows',
-           'histogram_bars', 'data_view', 'class_rows', 'violation_rows', 'column_rows', 'histogram_counts', 'spans',
-           'models_view', 'chosen_view', 'gate_text', 'errors_view', 'sure_view', 'made_view', 'about_rows',
-           'files_view', 'load_figures', 'plotly_script', 'environment', 'compile_templates', 'read_template',
-           'trusted', 'page_policy', 'render_section', 'present_sections', 'report_html', 'eyebrow', 'render_report']
+__all__ = ['FACTS', 'MAIN_PACKAGES', 'SECTIONS', 'PICTURES', 'FILTERS', 'Facts', 'read_facts', 'all_hashes', 'right_of',
+           'headline', 'lead', 'interval_text', 'confidence', 'banner', 'tiles', 'wrong_pairs', 'Section', 'asked_view',
+           'parameter_rows', 'histogram_bars', 'data_view', 'class_rows', 'violation_rows', 'column_rows',
+           'histogram_counts', 'spans', 'models_view', 'chosen_view', 'gate_text', 'errors_view', 'sure_view',
+           'made_view', 'about_rows', 'files_view', 'load_figures', 'kept_pictures', 'plotly_script', 'environment',
+           'compile_templates', 'read_template', 'trusted', 'page_policy', 'render_section', 'present_sections',
+           'report_html', 'eyebrow', 'render_report']
 
 # %% ../nbs/63_document.ipynb #4cee10d6
 FACTS = {
@@ -635,31 +636,48 @@ SECTIONS = (
     Section("files", "Pages and files", "", files_view),
 )
 
-# %% ../nbs/63_document.ipynb #bfa55174
+# %% ../nbs/63_document.ipynb #bd64f101
 def load_figures(
     facts: Facts,  # of a run
 ) -> dict[str, dict[str, Any]]:  # name → entry, with uri and size
     "The figures of a run by name, with their content."
     found = {}
-    for item in records(facts.figures.get("figures")):
-        path = facts.path / "report" / f"{item.get('name')}.svg"
+    for item in [*records(facts.figures.get("figures")), *kept_pictures(facts)]:
+        path = facts.path / (item.get("file") or f"report/{item.get('name')}.svg")
         if not path.is_file():
             continue
         svg = path.read_bytes()
-        size = re.search(rb'width="([\d.]+)pt" height="([\d.]+)pt"', svg[:2000]) or re.search(
-            rb'height="([\d.]+)pt".*?width="([\d.]+)pt"', svg[:2000]
-        )
-        width, height = (round(float(n) * 4 / 3) for n in size.groups()) if size else (0, 0)
+        width, height = _size(svg)
         uri = "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
         live = facts.path / "report" / f"{item['name']}.json"
         spec = json.loads(live.read_text(encoding="utf-8")) if item.get("interactive") and live.is_file() else None
-        found[item["name"]] = item | {
-            "uri": uri,
-            "width": width,
-            "height": height,
-            "interactive": spec,
-            "small": width < 460,
-        }
+        drawn = {"uri": uri, "width": width, "height": height, "interactive": spec, "small": width < 460}
+        found[item["name"]] = {"stage": "report"} | item | drawn
+    return found
+
+
+def _size(svg: bytes) -> tuple[int, int]:
+    "Width and height of a drawing in pixels; zeros if it does not say."
+    found = [re.search(rb'%s="([\d.]+)pt"' % side, svg[:2000]) for side in (b"width", b"height")]
+    width, height = (round(float(match[1]) * 4 / 3) if match else 0 for match in found)
+    return width, height
+
+# %% ../nbs/63_document.ipynb #0ff499c2
+PICTURES: dict[str, tuple[str, str]] = {}  # stage/name → title and caption
+
+
+def kept_pictures(
+    facts: Facts,  # of a run
+) -> list[dict[str, Any]]:  # name, stage, file, title, caption, alt, sources
+    "The figures that the stages have kept for the report."
+    found = []
+    for key, (title, caption) in PICTURES.items():
+        stage, _, name = key.partition("/")
+        told = facts.path / stage / "figures" / f"{name}.json"
+        if told.is_file():
+            alt = json.loads(told.read_text(encoding="utf-8")).get("alt", "")
+            file = f"{stage}/figures/{name}.svg"
+            found.append({"name": name, "stage": stage, "file": file, "title": title, "caption": caption, "alt": alt})
     return found
 
 
