@@ -18,7 +18,8 @@ import typer
 from .errors import InputError, IrisNbError, StoppedError
 
 # %% auto #0
-__all__ = ['app', 'contract_app', 'cache_app', 'main', 'run', 'params', 'settings', 'runs', 'show', 'open_report', 'delete',
+__all__ = ['app', 'contract_app', 'cache_app', 'Target', 'Profile', 'Drop', 'MetricName', 'Positive', 'Encoding', 'Assignments',
+           'Files', 'AsJson', 'Source', 'main', 'run', 'params', 'settings', 'runs', 'show', 'open_report', 'delete',
            'sync', 'ui', 'contract_show', 'contract_accept', 'explain', 'resume', 'debug', 'one_stage', 'cache',
            'cache_prune', 'clean', 'diff', 'export', 'sweep', 'sweeps', 'reproduce']
 
@@ -44,6 +45,22 @@ contract_app = typer.Typer(
 app.add_typer(contract_app, name="contract")
 cache_app = typer.Typer(help="List or remove the results that are kept of stages.", rich_markup_mode=None)
 app.add_typer(cache_app, name="cache")
+
+# %% ../nbs/90_cli.ipynb #195f5b2e
+Target = Annotated[str | None, typer.Option(help="column with the classes")]
+Profile = Annotated[str, typer.Option(help="how much is done: quick, standard or thorough")]
+Drop = Annotated[list[str] | None, typer.Option(help="column to leave out; may be given several times")]
+MetricName = Annotated[str | None, typer.Option(help="what candidates are ranked by")]
+Positive = Annotated[str | None, typer.Option(help="the class that precision and recall are about")]
+Encoding = Annotated[str | None, typer.Option(help="encoding of a text file that is not UTF-8")]
+Assignments = Annotated[
+    list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="a parameter; see: iris-nb params")
+]
+Files = Annotated[list[Path] | None, typer.Option("-f", metavar="FILE.yaml", help="parameters nested by stage")]
+AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object")]
+Source = Annotated[
+    str, typer.Argument(help="iris, wine, breast_cancer, digits, or a path to CSV, TSV, Parquet or JSON Lines")
+]
 
 # %% ../nbs/90_cli.ipynb #5d23063e
 def main() -> None:
@@ -123,31 +140,25 @@ class _Lines:
         sys.stderr.write(f"{start}{name:<10} {status:<7} {seconds:6.1f} s  {note}".rstrip() + "\n")
         sys.stderr.flush()
 
-# %% ../nbs/90_cli.ipynb #10ada8b0
+# %% ../nbs/90_cli.ipynb #12d0b4c5
 @app.command()
 def run(
-    source: Annotated[
-        str, typer.Argument(help="iris, wine, breast_cancer, digits, or a path to CSV, TSV, Parquet or JSON Lines")
-    ] = "",
-    target: Annotated[str | None, typer.Option(help="column with the classes")] = None,
-    profile: Annotated[str, typer.Option(help="how much is done: quick, standard or thorough")] = "standard",
-    drop: Annotated[list[str] | None, typer.Option(help="column to leave out; may be given several times")] = None,
-    metric: Annotated[str | None, typer.Option(help="what candidates are ranked by")] = None,
-    positive: Annotated[str | None, typer.Option(help="the class that precision and recall are about")] = None,
-    encoding: Annotated[str | None, typer.Option(help="encoding of a text file that is not UTF-8")] = None,
-    assignments: Annotated[
-        list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="a parameter; see: iris-nb params")
-    ] = None,
-    files: Annotated[
-        list[Path] | None, typer.Option("-f", metavar="FILE.yaml", help="parameters nested by stage")
-    ] = None,
+    source: Source = "",
+    target: Target = None,
+    profile: Profile = "standard",
+    drop: Drop = None,
+    metric: MetricName = None,
+    positive: Positive = None,
+    encoding: Encoding = None,
+    assignments: Assignments = None,
+    files: Files = None,
     name: Annotated[str, typer.Option(help="a name for the run")] = "",
     fresh: Annotated[bool, typer.Option("--fresh", help="do every stage anew, whatever is cached")] = False,
     untracked: Annotated[
         bool, typer.Option("--untracked", help="leave MLflow alone: no copy, no registered model")
     ] = False,
     origin: Annotated[str, typer.Option(hidden=True, metavar="KIND:ID")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: AsJson = False,
 ) -> None:
     "Run a study: table in; notebooks, report and registered model out."
     from iris_nb.mirror import Mirror, MirrorProcess
@@ -193,11 +204,11 @@ def _print_summary(result: dict[str, Any], now: str = "now") -> None:
     for key, value in lines.items():
         typer.echo(f"{key:<18} {value}")
 
-# %% ../nbs/90_cli.ipynb #0fd1d6e3
+# %% ../nbs/90_cli.ipynb #ababffc7
 @app.command()
 def params(
     profile: Annotated[str, typer.Option(help="show the values of this profile")] = "standard",
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: AsJson = False,
 ) -> None:
     "Print every parameter of every stage: type, default, what is allowed, help."
     from iris_nb.parameters import OWN_BY_RUNNER
@@ -223,7 +234,7 @@ def params(
 
 
 @app.command()
-def settings(as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False) -> None:
+def settings(as_json: AsJson = False) -> None:
     "Print every setting with its value and where that came from."
     from iris_nb.settings import setting_sources
 
@@ -233,9 +244,9 @@ def settings(as_json: Annotated[bool, typer.Option("--json", help="print one JSO
     else:
         _print_table(rows, ["name", "value", "source", "meaning"])
 
-# %% ../nbs/90_cli.ipynb #1b178575
+# %% ../nbs/90_cli.ipynb #96cd6692
 @app.command()
-def runs(as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False) -> None:
+def runs(as_json: AsJson = False) -> None:
     "List the runs, newest first."
     from iris_nb.pipeline import summarize
     from iris_nb.runs import list_runs
@@ -259,13 +270,13 @@ def _row(result: dict[str, Any]) -> dict[str, Any]:
     version = f"{model['name']}/{model['version']}" if model["version"] else ""
     return result | {"best model": result["chosen"], "score": score, "model": version}
 
-# %% ../nbs/90_cli.ipynb #1363de0e
+# %% ../nbs/90_cli.ipynb #f5a0cd22
 @app.command()
 def show(
     asked: Annotated[
         str, typer.Argument(metavar="RUN", help="an id, its beginning or last four characters, a name, or latest")
     ] = "latest",
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: AsJson = False,
 ) -> None:
     "Show one run, and what came of reproducing it."
     from iris_nb.pipeline import summarize
@@ -392,13 +403,13 @@ def ui(
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.execv(sys.executable, command)  # noqa: S606  # this Python, no shell
 
-# %% ../nbs/90_cli.ipynb #41b7ae1d
+# %% ../nbs/90_cli.ipynb #398da790
 @contract_app.command("show")
 def contract_show(
     asked: Annotated[
         str, typer.Argument(metavar="RUN", help="an id, its beginning or last four characters, a name, or latest")
     ] = "latest",
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: AsJson = False,
 ) -> None:
     "Show the contract of a run."
     from iris_nb.contract import read_contract
@@ -436,24 +447,20 @@ def contract_accept(
             "it holds the ranges and the category names of a table whose rows are private; read it before", err=True
         )
 
-# %% ../nbs/90_cli.ipynb #fd0087c1
+# %% ../nbs/90_cli.ipynb #f1e9614c
 @app.command()
 def explain(
     stage: Annotated[str, typer.Argument(metavar="[STAGE]", help="only this stage")] = "",
     source: Annotated[str, typer.Option(help="the table, as for iris-nb run")] = "",
-    target: Annotated[str | None, typer.Option(help="column with the classes")] = None,
-    profile: Annotated[str, typer.Option(help="how much is done: quick, standard or thorough")] = "standard",
-    drop: Annotated[list[str] | None, typer.Option(help="column to leave out; may be given several times")] = None,
-    metric: Annotated[str | None, typer.Option(help="what candidates are ranked by")] = None,
-    positive: Annotated[str | None, typer.Option(help="the class that precision and recall are about")] = None,
-    encoding: Annotated[str | None, typer.Option(help="encoding of a text file that is not UTF-8")] = None,
-    assignments: Annotated[
-        list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="a parameter; see: iris-nb params")
-    ] = None,
-    files: Annotated[
-        list[Path] | None, typer.Option("-f", metavar="FILE.yaml", help="parameters nested by stage")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    target: Target = None,
+    profile: Profile = "standard",
+    drop: Drop = None,
+    metric: MetricName = None,
+    positive: Positive = None,
+    encoding: Encoding = None,
+    assignments: Assignments = None,
+    files: Files = None,
+    as_json: AsJson = False,
 ) -> None:
     "Say which stages a run would take from the cache, which it would do again, and why."
     from dataclasses import asdict
@@ -477,13 +484,13 @@ def explain(
     else:
         _print_table(rows, ["stage", "status", "reason"])
 
-# %% ../nbs/90_cli.ipynb #321d0b63
+# %% ../nbs/90_cli.ipynb #558a5720
 @app.command()
 def resume(
     asked: Annotated[
         str, typer.Argument(metavar="RUN", help="an id, its beginning or last four characters, a name, or latest")
     ] = "latest",
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: AsJson = False,
 ) -> None:
     "Go on with a run that failed or was stopped, from the stage at which it ended."
     from iris_nb.pipeline import Silent, summarize
@@ -518,7 +525,7 @@ def debug(
     if lab and sys.stdout.isatty() and find_spec("jupyterlab"):
         os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", str(path)])  # noqa: S606  # this Python, no shell
 
-# %% ../nbs/90_cli.ipynb #93f3731a
+# %% ../nbs/90_cli.ipynb #45957037
 @app.command("stage")
 def one_stage(
     name: Annotated[str, typer.Argument(metavar="STAGE", help="data, features, models, training, inference or report")],
@@ -526,7 +533,7 @@ def one_stage(
     assignments: Annotated[
         list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="a parameter of this stage")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: AsJson = False,
 ) -> None:
     "Run one stage on the files of a former run, as a partial run of its own."
     from iris_nb.pipeline import Silent, summarize
@@ -545,11 +552,11 @@ def one_stage(
     typer.echo(f"{'run':<18} {result['run']} (partial: '{stage}' on the files of {source.name})")
     typer.echo(f"{'page':<18} {Path(result['run_dir']) / f'{stage}.html'}")
 
-# %% ../nbs/90_cli.ipynb #8fb6772b
+# %% ../nbs/90_cli.ipynb #b61c6c61
 @cache_app.callback(invoke_without_command=True)
 def cache(
     context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: AsJson = False,
 ) -> None:
     "List the results that are kept: stage, run, when they were made, size."
     if context.invoked_subcommand:
@@ -595,7 +602,7 @@ def cache_prune(
     gone = clean_cache(_settings(), parse_age(older) if older else None, size, really=True)
     typer.echo(f"removed {len(gone)} results, {size_text(sum(entry.size for entry in gone))}")
 
-# %% ../nbs/90_cli.ipynb #f5805bb9
+# %% ../nbs/90_cli.ipynb #266ca836
 @app.command()
 def clean(
     older: Annotated[
@@ -605,7 +612,7 @@ def clean(
         str, typer.Option(metavar="SIZE", help="the oldest, until what remains is below, such as 2GB")
     ] = "",
     yes: Annotated[bool, typer.Option("--yes", help="remove what is listed")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: AsJson = False,
 ) -> None:
     "Show what runs, sweeps and leftovers take up, and remove old ones with --yes."
     from iris_nb.clean import clean_up, parse_age, parse_size, size_text
@@ -649,7 +656,7 @@ def _print_blocks(blocks: list[Any]) -> None:
             console.print(Text(f"  {line}", style=style), soft_wrap=True)
         console.print()
 
-# %% ../nbs/90_cli.ipynb #18793538
+# %% ../nbs/90_cli.ipynb #375af575
 @app.command()
 def diff(
     left: Annotated[
@@ -661,7 +668,7 @@ def diff(
         typer.Option("--html", metavar="FILE", help="where to write the page; in the right run's folder if not given"),
     ] = None,
     show_page: Annotated[bool, typer.Option("--open", help="open the page in the browser")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: AsJson = False,
 ) -> None:
     "Compare two runs: what was changed from one to the other, and what came of it."
     from iris_nb.diff import compare_runs, open_side
@@ -683,7 +690,7 @@ def diff(
 
         webbrowser.open(page.resolve().as_uri())
 
-# %% ../nbs/90_cli.ipynb #dbd9c055
+# %% ../nbs/90_cli.ipynb #8bed2884
 @app.command()
 def export(
     asked: Annotated[
@@ -701,7 +708,7 @@ def export(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="overwrite an existing file")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: AsJson = False,
 ) -> None:
     "Pack a run with its source, table and hashes as an RO-Crate that others can cite and reproduce."
     from dataclasses import asdict
@@ -751,12 +758,10 @@ class _SweepLines:
             sys.stderr.write(f"\r\x1b[2K{line[:110]}" if n["running"] + n["pending"] else "\r\x1b[2K")
         sys.stderr.flush()
 
-# %% ../nbs/90_cli.ipynb #25437be1
+# %% ../nbs/90_cli.ipynb #22f9ee76
 @app.command()
 def sweep(
-    source: Annotated[
-        str, typer.Argument(help="iris, wine, breast_cancer, digits, or a path to CSV, TSV, Parquet or JSON Lines")
-    ] = "",
+    source: Source = "",
     assignments: Annotated[
         list[str] | None,
         typer.Option(
@@ -765,20 +770,18 @@ def sweep(
             help="values to combine, as in seed=0..9, test_size=0.2,0.3 or candidates=[lda],[knn]; may be given several times",
         ),
     ] = None,
-    files: Annotated[
-        list[Path] | None, typer.Option("-f", metavar="FILE.yaml", help="parameters of every member, nested by stage")
-    ] = None,
-    profile: Annotated[str, typer.Option(help="how much each member does: quick, standard or thorough")] = "standard",
-    target: Annotated[str | None, typer.Option(help="column with the classes")] = None,
-    drop: Annotated[list[str] | None, typer.Option(help="column to leave out; may be given several times")] = None,
-    metric: Annotated[str | None, typer.Option(help="what candidates are ranked by")] = None,
-    positive: Annotated[str | None, typer.Option(help="the class that precision and recall are about")] = None,
-    encoding: Annotated[str | None, typer.Option(help="encoding of a text file that is not UTF-8")] = None,
+    files: Files = None,
+    profile: Profile = "standard",
+    target: Target = None,
+    drop: Drop = None,
+    metric: MetricName = None,
+    positive: Positive = None,
+    encoding: Encoding = None,
     jobs: Annotated[int, typer.Option(min=0, max=256, help="members at a time; 0 for half the cores")] = 0,
     sure: Annotated[bool, typer.Option("--yes", help="go on although the sweep has more than 50 members")] = False,
     resume: Annotated[str, typer.Option(metavar="SWEEP", help="run what an earlier sweep did not finish")] = "",
     name: Annotated[str, typer.Option(help="a name for the sweep")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: AsJson = False,
 ) -> None:
     "Run a study once for every combination of parameter values; one report of all."
     from iris_nb.pipeline import Request
@@ -832,9 +835,9 @@ def _print_sweep(result: dict[str, Any]) -> None:
         if value:
             typer.echo(f"{key:<18} {value}")
 
-# %% ../nbs/90_cli.ipynb #d14f4935
+# %% ../nbs/90_cli.ipynb #27c69a7d
 @app.command()
-def sweeps(as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False) -> None:
+def sweeps(as_json: AsJson = False) -> None:
     "List the sweeps, newest first."
     from iris_nb.sweep import list_sweeps, summarize_sweep
 
@@ -848,7 +851,7 @@ def sweeps(as_json: Annotated[bool, typer.Option("--json", help="print one JSON 
         rows = [r | {"members": r["counts"]["members"], "done": r["counts"]["done"]} for r in results]
         _print_table(rows, ["sweep", "name", "status", "members", "done", "seconds", "report"])
 
-# %% ../nbs/90_cli.ipynb #a5caebbe
+# %% ../nbs/90_cli.ipynb #923f8b74
 @app.command()
 def reproduce(
     asked: Annotated[
@@ -866,7 +869,7 @@ def reproduce(
     keep: Annotated[
         bool, typer.Option("--keep", help="keep the new run: among the runs, or for a bundle in this folder")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: AsJson = False,
 ) -> None:
     "Execute an old run again and prove it identical or within tolerance (exit code 0), or different (1)."
     from iris_nb.reproduce import Terms, reproduce_bundle, reproduce_run
