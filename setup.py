@@ -50,7 +50,7 @@ run = [
     "rocrate>=0.16",
     "seaborn>=0.13.2",
     "skrub>=0.11",
-    "typer>=0.20",
+    "typer>=0.29",
 ]
 lab = ["jupyterlab>=4.4"]
 dev = [
