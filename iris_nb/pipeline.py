@@ -409,7 +409,7 @@ def _raise_input_error(stage: str, error: CellError) -> None:
     if stage in STAGES[:3] and isinstance(kind, type) and issubclass(kind, InputError):
         raise kind(error.evalue) from None
 
-# %% ../nbs/70_pipeline.ipynb #c5218011
+# %% ../nbs/70_pipeline.ipynb #8dfa94ca
 @dataclass(frozen=True)
 class Outlook:
     "What a run would do with one stage."
@@ -434,7 +434,8 @@ def foresee(
         if entry is not None:
             files[name] = entry.files
             drawn = "; the page is drawn anew in any case" if name == "report" else ""
-            found.append(Outlook(name, "cached", f"from {entry.run}{drawn}"))
+            gone = "" if (settings.reports / entry.run).exists() else ", which was removed since"
+            found.append(Outlook(name, "cached", f"from {entry.run}{gone}{drawn}"))
             continue
         found.append(_outlook(name, nearest(cache, key, plan.table, inputs_known=not anew), anew))
         anew = anew or name
