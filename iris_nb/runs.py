@@ -23,9 +23,9 @@ from .errors import InputError, UnknownRunError, did_you_mean, name_list
 from .files import read_json, sha256_bytes, sha256_file, write_json
 
 # %% auto #0
-__all__ = ['LOCK_NAME', 'MANIFEST_NAME', 'FORMAT', 'ENTRIES', 'STAGE_ENTRIES', 'new_run_id', 'is_held', 'blank_record',
-           'blank_stage', 'seal_of', 'write_manifest', 'begin_run', 'read_run', 'mark_killed', 'read_evidence',
-           'FileCheck', 'check_files', 'list_runs', 'find_run', 'delete_run']
+__all__ = ['LOCK_NAME', 'MANIFEST_NAME', 'FORMAT', 'ENTRIES', 'STAGE_ENTRIES', 'AT_THE_END', 'new_run_id', 'is_held',
+           'blank_record', 'blank_stage', 'seal_of', 'write_manifest', 'begin_run', 'read_run', 'mark_killed',
+           'read_evidence', 'FileCheck', 'check_files', 'list_runs', 'find_run', 'delete_run']
 
 # %% ../nbs/05_runs.ipynb #9c031142
 def new_run_id(
@@ -54,7 +54,7 @@ def is_held(
     except OSError:
         return False
 
-# %% ../nbs/05_runs.ipynb #fe5e083b
+# %% ../nbs/05_runs.ipynb #5fe58810
 FORMAT = 2
 ENTRIES: dict[str, tuple[type, ...]] = {
     "status": (str,), "created": (str,), "started": (str,), "name": (str, NoneType), "table": (str,), "source": (str,),
@@ -67,16 +67,15 @@ STAGE_ENTRIES: dict[str, tuple[type, ...]] = {
     "name": (str,), "status": (str,), "seconds": (NoneType, int, float), "files": (dict,), "error": (NoneType, str),
     "process": (NoneType, int), "key": (NoneType, str), "reason": (NoneType, str), "cached_from": (NoneType, str),
 }  # fmt: skip
-_AT_THE_END: dict[str, tuple[type, ...]] = {
-    "finished": (NoneType, str), "seconds": (NoneType, int, float), "attempts": (list,),
-}  # fmt: skip
+AT_THE_END: dict[str, tuple[type, ...]] = {"finished": (str,), "seconds": (float, int)}  # unless it was cut off
 
 
 def blank_record(
     **said: Any,  # entries about which there is something to say
 ) -> dict[str, Any]:  # a manifest with every entry that a runner writes
     "A manifest that is whole and says nothing but this."
-    return {"format": FORMAT, "id": "", **{name: kinds[0]() for name, kinds in ENTRIES.items()}, **said}
+    blank = {name: kinds[0]() for name, kinds in (ENTRIES | AT_THE_END).items()}
+    return {"format": FORMAT, "id": "", **blank, **said}
 
 
 def blank_stage(
@@ -170,14 +169,17 @@ def _manifest(path: Path) -> dict[str, Any]:
         )
     return record
 
-# %% ../nbs/05_runs.ipynb #41cf3d95
+# %% ../nbs/05_runs.ipynb #adaf00a7
 def _fault(record: dict[str, Any]) -> str:
     "What is wrong with the entries of a manifest; empty if they are what a runner writes."
-    for name, kinds in (ENTRIES | _AT_THE_END).items():
+    ended = record.get("status") in ("done", "partial", "failed")
+    for name, kinds in (ENTRIES | (AT_THE_END if ended else {})).items():
         if name in record and not isinstance(record[name], kinds):
             return f"its entry '{name}' is not what a runner writes"
-        if name not in record and name in ENTRIES and record.get("format") == FORMAT:
+        if name not in record and record.get("format") == FORMAT:
             return f"it has no entry '{name}', which every runner writes"
+    if record.get("git") and not {"commit", "dirty"} <= record["git"].keys():
+        return "its entry 'git' is not what a runner writes"
     for stage in record.get("stages", []):
         whole = isinstance(stage, dict) and {"name", "status"} <= stage.keys()
         if not whole or not all(isinstance(stage[name], STAGE_ENTRIES.get(name, object)) for name in stage):

@@ -16,6 +16,7 @@ from iris_nb.folders import STAGES
 from iris_nb.pipeline import Request, first_record, make_plan
 from iris_nb.recorder import Recorder, reopen
 from iris_nb.runs import (
+    AT_THE_END,
     ENTRIES,
     STAGE_ENTRIES,
     begin_run,
@@ -112,10 +113,10 @@ def refused(run_dir: Path, record: dict[str, Any], tmp_path: Path) -> str:
 def test_a_manifest_that_lacks_an_entry_is_refused(sound: Path, tmp_path: Path) -> None:
     whole = read_json(sound / "run.json")
     other = {"id": "is not that of this run", "format": "format None", "seal": "its seal does not fit"}
-    for name in whole.keys() - {"finished", "seconds"}:
+    for name in whole:
         said = refused(sound, {key: value for key, value in whole.items() if key != name}, tmp_path)
         assert other.get(name, f"it has no entry '{name}'") in said
-        if name in ENTRIES:
+        if name in ENTRIES | AT_THE_END:
             assert list_runs(tmp_path) == []
 
 
@@ -132,7 +133,7 @@ def test_a_stage_that_lacks_an_entry_is_refused(sound: Path, tmp_path: Path) -> 
 
 def test_an_entry_of_another_shape_is_refused(sound: Path, tmp_path: Path) -> None:
     whole = read_json(sound / "run.json")
-    for name in (*ENTRIES, "finished", "seconds"):
+    for name in (*ENTRIES, *AT_THE_END):
         assert f"its entry '{name}' is not" in refused(
             sound, whole | {name: {} if name in ("stages", "argv") else [[]]}, tmp_path
         )
