@@ -710,12 +710,12 @@ def environment() -> Environment:  # Jinja's, with our filters
     env.filters |= {name: getattr(wording, name) for name in FILTERS}
     return env
 
-# %% ../nbs/63_document.ipynb #b7f7aa22
+# %% ../nbs/63_document.ipynb #e8a75991
 def compile_templates() -> None:
     "Do ahead of time what the first report of a process would have to wait for."
     env = environment()
     for name in env.list_templates(extensions=["html"]):
-        if name.startswith(("report", "card", "stage")):
+        if name.startswith(("page", "macros", "report", "card", "stage")):
             env.get_template(name)
 
 

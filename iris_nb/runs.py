@@ -23,8 +23,9 @@ from .errors import InputError, UnknownRunError, did_you_mean, name_list
 from .files import read_json, sha256_bytes, sha256_file, write_json
 
 # %% auto #0
-__all__ = ['LOCK_NAME', 'MANIFEST_NAME', 'FORMAT', 'new_run_id', 'is_held', 'seal_of', 'write_manifest', 'begin_run', 'read_run',
-           'mark_killed', 'read_evidence', 'FileCheck', 'check_files', 'list_runs', 'find_run', 'delete_run']
+__all__ = ['LOCK_NAME', 'MANIFEST_NAME', 'FORMAT', 'ENTRIES', 'STAGE_ENTRIES', 'AT_THE_END', 'new_run_id', 'is_held',
+           'blank_record', 'blank_stage', 'seal_of', 'write_manifest', 'begin_run', 'read_run', 'mark_killed',
+           'read_evidence', 'FileCheck', 'check_files', 'list_runs', 'find_run', 'delete_run']
 
 # %% ../nbs/05_runs.ipynb #9c031142
 def new_run_id(
@@ -53,10 +54,38 @@ def is_held(
     except OSError:
         return False
 
-# %% ../nbs/05_runs.ipynb #07fb3cfd
+# %% ../nbs/05_runs.ipynb #5fe58810
 FORMAT = 2
+ENTRIES: dict[str, tuple[type, ...]] = {
+    "status": (str,), "created": (str,), "started": (str,), "name": (str, NoneType), "table": (str,), "source": (str,),
+    "profile": (str, NoneType), "argv": (list,), "parameters": (dict,), "overrides": (dict,), "stages": (list,),
+    "error": (NoneType, str), "model": (dict,), "mlflow": (dict,), "data": (dict,), "origin": (NoneType, dict), "tracked": (bool,),
+    "notebooks": (dict,), "code": (dict,), "dependencies": (dict,), "library_version": (str,), "environment": (dict,), "threads": (int,),
+    "git": (NoneType, dict), "lock_sha256": (NoneType, str), "python": (str,), "platform": (str,), "packages": (dict,),
+}  # fmt: skip
+STAGE_ENTRIES: dict[str, tuple[type, ...]] = {
+    "name": (str,), "status": (str,), "seconds": (NoneType, int, float), "files": (dict,), "error": (NoneType, str),
+    "process": (NoneType, int), "key": (NoneType, str), "reason": (NoneType, str), "cached_from": (NoneType, str),
+}  # fmt: skip
+AT_THE_END: dict[str, tuple[type, ...]] = {"finished": (str,), "seconds": (float, int)}  # unless it was cut off
 
 
+def blank_record(
+    **said: Any,  # entries about which there is something to say
+) -> dict[str, Any]:  # a manifest with every entry that a runner writes
+    "A manifest that is whole and says nothing but this."
+    blank = {name: kinds[0]() for name, kinds in (ENTRIES | AT_THE_END).items()}
+    return {"format": FORMAT, "id": "", **blank, **said}
+
+
+def blank_stage(
+    stage: str,  # its name
+    **said: Any,  # entries about which there is something to say
+) -> dict[str, Any]:  # an entry of `stages`, with everything that a runner writes
+    "The entry of a stage that is whole and says nothing but this."
+    return {name: kinds[0]() for name, kinds in STAGE_ENTRIES.items()} | {"name": stage, "status": "pending", **said}
+
+# %% ../nbs/05_runs.ipynb #7b6d518f
 def seal_of(
     record: dict[str, Any],  # a manifest, with or without a seal
 ) -> str:  # 64 hexadecimal digits
@@ -97,7 +126,7 @@ def begin_run(
         hidden.rename(final)
         yield final
 
-# %% ../nbs/05_runs.ipynb #11fba007
+# %% ../nbs/05_runs.ipynb #c223b904
 def read_run(
     path: Path,  # the folder of a run
 ) -> dict[str, Any]:  # its manifest
@@ -112,13 +141,14 @@ def read_run(
             )
             if not sound:
                 return record  # a new seal would hide that somebody changed it
+            record["seal"] = seal_of(record)
             try:
                 write_manifest(path, record)
             except OSError:
                 return record  # a read-only folder can still be shown truthfully
     return record
 
-# %% ../nbs/05_runs.ipynb #306bb2f3
+# %% ../nbs/05_runs.ipynb #9feb2bd9
 def _manifest(path: Path) -> dict[str, Any]:
     "The manifest as it is on the disk."
     try:
@@ -133,30 +163,31 @@ def _manifest(path: Path) -> dict[str, Any]:
         raise UnknownRunError(
             f"the manifest {path.name}/{MANIFEST_NAME} is not that of this run; delete the folder or restore the file"
         )
-    if wrong := _misshapen(record):
+    if wrong := _fault(record):
         raise UnknownRunError(
-            f"the manifest {path.name}/{MANIFEST_NAME} is damaged (its entry '{wrong}' is not what a runner writes); "
-            "delete that run's folder or restore the file"
+            f"the manifest {path.name}/{MANIFEST_NAME} is damaged ({wrong}); delete that run's folder or restore the file"
         )
     return record
 
-# %% ../nbs/05_runs.ipynb #ab170726
-_SHAPES: dict[str, tuple[type, ...]] = {
-    "status": (str,), "created": (str,), "stages": (list,), "parameters": (dict,), "source": (str,), "table": (str,),
-    "model": (dict,), "mlflow": (dict,), "git": (dict, NoneType), "origin": (dict, NoneType), "packages": (dict,),
-}  # fmt: skip
-
-
-def _misshapen(record: dict[str, Any]) -> str:
-    "The first entry of a manifest that is there and has another shape than it must; empty if all are well."
-    for name, kinds in _SHAPES.items():
+# %% ../nbs/05_runs.ipynb #adaf00a7
+def _fault(record: dict[str, Any]) -> str:
+    "What is wrong with the entries of a manifest; empty if they are what a runner writes."
+    ended = record.get("status") in ("done", "partial", "failed")
+    for name, kinds in (ENTRIES | (AT_THE_END if ended else {})).items():
         if name in record and not isinstance(record[name], kinds):
-            return name
+            return f"its entry '{name}' is not what a runner writes"
+        if name not in record and record.get("format") == FORMAT:
+            return f"it has no entry '{name}', which every runner writes"
+    if record.get("git") and not {"commit", "dirty"} <= record["git"].keys():
+        return "its entry 'git' is not what a runner writes"
     for stage in record.get("stages", []):
-        whole = isinstance(stage, dict) and isinstance(stage.get("name"), str) and isinstance(stage.get("status"), str)
-        if not whole or not isinstance(stage.get("files", {}), dict):
-            return "stages"
-    return ""
+        whole = isinstance(stage, dict) and {"name", "status"} <= stage.keys()
+        if not whole or not all(isinstance(stage[name], STAGE_ENTRIES.get(name, object)) for name in stage):
+            return "its entry 'stages' is not what a runner writes"
+        gone = [name for name in STAGE_ENTRIES if name not in stage]
+        if gone and record.get("format") == FORMAT:
+            return f"it has no entry '{gone[0]}' for the stage '{stage['name']}', which every runner writes"
+    return "" if "status" in record else "it has no entry 'status'"
 
 # %% ../nbs/05_runs.ipynb #e98b23ed
 def mark_killed(

@@ -25,27 +25,22 @@ from conftest import ROOT, Project
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from iris_nb import bundle
-from iris_nb.bundle import (
-    METADATA,
-    PREVIEW,
-    README,
-    Unpacked,
+from iris_nb import bundle, packing
+from iris_nb.bundle import METADATA, Unpacked, safe_members, unpack_bundle, unsafe
+from iris_nb.crate import PREVIEW, PROFILES, README
+from iris_nb.errors import InputError
+from iris_nb.files import sha256_bytes, sha256_file, sha256_folder, table_name, write_json, write_text
+from iris_nb.folders import STAGES
+from iris_nb.packing import (
     belongs,
     distinctive_values,
     export_bundle,
     export_lines,
     holds_values,
     leave_out,
-    safe_members,
     safe_table_name,
-    unpack_bundle,
-    unsafe,
 )
-from iris_nb.errors import InputError
-from iris_nb.files import sha256_bytes, sha256_file, sha256_folder, table_name, write_json, write_text
-from iris_nb.folders import STAGES
-from iris_nb.runs import write_manifest
+from iris_nb.runs import blank_record, blank_stage, write_manifest
 from iris_nb.sources import plain_source
 
 # ---- a small project and its run, made by hand ----
@@ -84,14 +79,13 @@ def make_run(home: Path, **changes: Any) -> Path:
     write_text(run_dir / "index.html", "<p>the report</p>")
     files = {stage: {f"{stage}/{n}": h for n, h in sha256_folder(run_dir / stage).items()} for stage in STAGES}
     steps = plain_source((home / "iris_nb" / "steps.py").read_text())
-    record = {
-        "format": 2, "id": run_dir.name, "table": "patients", "source": str(home / "patients.csv"), "status": "done",
-        "created": "2026-11-22T20:30:15+00:00", "finished": "2026-11-22T20:30:24+00:00", "git": None,
-        "library_version": "0.1.0", "python": "3.12.1", "parameters": {"data": {"run_dir": "", "seed": 7}},
-        "code": {"steps": sha256_bytes(steps.encode())}, "notebooks": {}, "model": {"name": "patients"},
-        "data": {"sha256_raw": sha256_file(home / "patients.csv")},
-        "stages": [{"name": s, "status": "done", "seconds": 1.0, "files": files[s], "error": None} for s in STAGES],
-    }  # fmt: skip
+    record = blank_record(
+        id=run_dir.name, table="patients", source=str(home / "patients.csv"), status="done",
+        created="2026-11-22T20:30:15+00:00", finished="2026-11-22T20:30:24+00:00",
+        library_version="0.1.0", python="3.12.1", parameters={"data": {"run_dir": "", "seed": 7}},
+        code={"steps": sha256_bytes(steps.encode())}, data={"sha256_raw": sha256_file(home / "patients.csv")},
+        stages=[blank_stage(s, status="done", files=files[s]) for s in STAGES],
+    )  # fmt: skip
     write_manifest(run_dir, record | changes)
     return run_dir
 
@@ -155,7 +149,7 @@ def test_metadata_follow_the_profiles(home: Path, run_dir: Path, tmp_path: Path)
         export_bundle(home, run_dir, tmp_path / "b.zip", True, ["Ada Lovelace 0000-0002-1825-0097", "Bo"]).path
     )
     root, main = graph["./"], graph["source/nbs/70_pipeline.ipynb"]
-    assert {ref["@id"] for ref in root["conformsTo"]} == set(bundle.PROFILES) <= set(graph)
+    assert {ref["@id"] for ref in root["conformsTo"]} == set(PROFILES) <= set(graph)
     assert root["mainEntity"] == {"@id": main["@id"]} and root["datePublished"] == "2026-11-22T20:30:24+00:00"
     assert set(main["@type"]) == {"File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"}
     assert root["author"] == [{"@id": "https://orcid.org/0000-0002-1825-0097"}, {"@id": "#author-2"}]
@@ -435,7 +429,7 @@ def test_model_is_packed_whole_or_not_at_all(home: Path, tmp_path: Path, file: s
     counts = {"class_counts": {"ill": {"train": 40, "test": 10}, "well": {"train": 40, "test": 10}}}
     write_json(run_dir / "data" / "data.json", {"table": "patients", "show_rows": False} | counts)
     files = {stage: {f"{stage}/{n}": h for n, h in sha256_folder(run_dir / stage).items()} for stage in STAGES}
-    stages = [{"name": s, "status": "done", "seconds": 1.0, "files": files[s], "error": None} for s in STAGES]
+    stages = [blank_stage(s, status="done", files=files[s]) for s in STAGES]
     record = json.loads((run_dir / "run.json").read_text())
     write_manifest(run_dir, record | {"stages": stages})
     done = export_bundle(home, run_dir, tmp_path / "b.zip", False)
@@ -532,7 +526,7 @@ def test_pages_link_to_nothing_that_the_net_took(
         "met nowhere at all 1",
         "met nowhere at all 2",
     ]  # one is no evidence in source
-    monkeypatch.setattr(bundle, "distinctive_values", lambda run_dir: caught)
+    monkeypatch.setattr(packing, "distinctive_values", lambda run_dir: caught)
     run_dir = private.reports / private_run("no")
     done = export_bundle(private.home, run_dir, tmp_path / "b.zip", False)
     assert "features/features.json" in done.left_out and "features.html" in done.left_out
