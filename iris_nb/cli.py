@@ -708,7 +708,7 @@ def diff(
 
         webbrowser.open(page.resolve().as_uri())
 
-# %% ../nbs/90_cli.ipynb #8bed2884
+# %% ../nbs/90_cli.ipynb #50cacba6
 @app.command()
 def export(
     asked: Annotated[
@@ -731,7 +731,7 @@ def export(
     "Pack a run with its source, table and hashes as an RO-Crate that others can cite and reproduce."
     from dataclasses import asdict
 
-    from iris_nb.bundle import export_bundle, export_lines
+    from iris_nb.packing import export_bundle, export_lines
     from iris_nb.runs import find_run
 
     settings = _settings()
