@@ -347,7 +347,7 @@ class SupportVectors(Candidate):
     def describe(self) -> str:
         return "Draws a smooth border with the widest margin; a logistic curve turns distances into probabilities."
 
-# %% ../nbs/31_candidates.ipynb #a87abef7
+# %% ../nbs/31_candidates.ipynb #a9f9e0e2
 _TREE_ROWS = 20_000  # the most rows that one of many trees draws
 _TREE_SPACE: Space = {"max_features": Real(0.1, 1.0), "min_samples_leaf": Whole(1, 16, log=True)}
 
@@ -380,7 +380,7 @@ class ExtraTrees(Forest):
     why = "a hundred trees, cut at random places"
 
     def build(self, seed: int) -> Any:
-        return ExtraTreesClassifier(n_estimators=100, random_state=seed)
+        return ExtraTreesClassifier(n_estimators=100, min_samples_leaf=2, random_state=seed)
 
     def describe(self) -> str:
         return "Averages many trees that cut few features at a time at random places."
@@ -407,7 +407,7 @@ class Boosting(Candidate):
     def describe(self) -> str:
         return "Adds up rounds of small trees, each grown on what the ones before it got wrong."
 
-# %% ../nbs/31_candidates.ipynb #322f9280
+# %% ../nbs/31_candidates.ipynb #2a318edf
 class Network(Candidate):
     "A neural network with one small layer."
 
@@ -415,7 +415,9 @@ class Network(Candidate):
     why = "its weights mean nothing one by one, and depend on where the search began"
 
     def build(self, seed: int) -> Any:
-        return MLPClassifier(hidden_layer_sizes=16, solver="lbfgs", alpha=1.0, max_iter=2000, random_state=seed)
+        return MLPClassifier(
+            hidden_layer_sizes=16, activation="tanh", solver="lbfgs", alpha=1.0, max_iter=1000, random_state=seed
+        )
 
     def search_space(self) -> Space:
         return {"hidden_layer_sizes": Whole(4, 64, log=True), "alpha": Real(0.01, 100, log=True)}
