@@ -38,10 +38,10 @@ from .metrics import Floats, Ints, align_proba
 __all__ = ['Space', 'CANDIDATES', 'MODEL_TYPES', 'ClassWeight', 'Declared', 'Real', 'Whole', 'OneOf', 'Candidate', 'Adjusted',
            'Majority', 'LinearDiscriminant', 'class_shares', 'Logistic', 'NaiveBayes', 'QuadraticDiscriminant', 'Tree',
            'Neighbours', 'RareSafeFolds', 'SupportVectors', 'Forest', 'ExtraTrees', 'Boosting', 'Network',
-           'candidate_named', 'candidates_named', 'row_weights', 'stratified_sample', 'one_thread', 'rows_to_fit',
-           'fit_model', 'fit_candidate', 'fit_notes', 'probabilities']
+           'candidate_named', 'candidate_from', 'candidates_named', 'row_weights', 'stratified_sample', 'one_thread',
+           'rows_to_fit', 'fit_model', 'fit_candidate', 'fit_notes', 'probabilities']
 
-# %% ../nbs/31_candidates.ipynb #f197e73b
+# %% ../nbs/31_candidates.ipynb #5c011798
 class Declared:
     "What is declared about a candidate."
 
@@ -53,6 +53,11 @@ class Declared:
     takes_weights: bool = True  # whether class weights reach the fit
     eligible: bool = True  # whether it may be chosen; a baseline may not
     settings: Mapping[str, Any] = MappingProxyType({})  # settings that differ from the declared ones
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        "What it takes to make this candidate again, as JSON can hold it."
+        return {"candidate": self.name, "settings": dict(self.settings)}
 
 # %% ../nbs/31_candidates.ipynb #f27a2e90
 @dataclass(frozen=True)
@@ -124,7 +129,7 @@ class Candidate(Declared, ABC):
         "The same candidate with other settings."
         return Adjusted(self, settings) if settings else self
 
-# %% ../nbs/31_candidates.ipynb #652813b6
+# %% ../nbs/31_candidates.ipynb #b6ff773b
 class Adjusted(Candidate):
     "A candidate with settings other than the declared ones."
 
@@ -132,15 +137,23 @@ class Adjusted(Candidate):
         self,
         inner: Candidate,  # the candidate
         settings: Mapping[str, Any],  # name, as `set_params` takes it → value
+        name: str = "",  # its own name, if it is compared beside the candidate it came from
+        title: str = "",  # and title
     ) -> None:
-        for name in Declared.__annotations__:
-            setattr(self, name, getattr(inner, name))
+        for declared in Declared.__annotations__:
+            setattr(self, declared, getattr(inner, declared))
+        self.name, self.title = name or inner.name, title or inner.title
         known = inner.build(0).get_params()
-        for name in settings:
-            if name not in known:
-                hint = did_you_mean(name, known) or f"; it may tune {name_list(inner.search_space())}"
-                raise ParameterError(f"the candidate '{inner.name}' has no setting '{name}'{hint}")
+        for setting in settings:
+            if setting not in known:
+                hint = did_you_mean(setting, known)
+                raise ParameterError(f"the candidate '{inner.name}' has no setting '{setting}'{hint}")
         self.inner, self.settings = inner, {**inner.settings, **settings}
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        own = {"settings": dict(self.settings), "name": self.name, "title": self.title}
+        return {**self.inner.recipe, **own}
 
     def build(self, seed: int) -> Any:
         return self.inner.build(seed).set_params(**self.settings)
@@ -447,7 +460,7 @@ CANDIDATES: tuple[Candidate, ...] = (
 )
 MODEL_TYPES = ("iris_nb.candidates.RareSafeFolds",)
 
-# %% ../nbs/31_candidates.ipynb #d8688144
+# %% ../nbs/31_candidates.ipynb #260bedcb
 def candidate_named(
     name: str,  # a name such as "lda"
 ) -> Candidate:  # the candidate
@@ -458,6 +471,16 @@ def candidate_named(
             f"there is no candidate '{name}'{did_you_mean(name, known)}; candidates: {name_list(known)}"
         )
     return known[name]
+
+
+def candidate_from(
+    recipe: Mapping[str, Any],  # as a candidate's `recipe` gave it
+) -> Candidate:  # the same candidate again
+    "The candidate of a recipe."
+    plain = candidate_named(recipe["candidate"])
+    if not recipe.get("settings"):
+        return plain
+    return Adjusted(plain, recipe["settings"], recipe.get("name", ""), recipe.get("title", ""))
 
 
 def candidates_named(

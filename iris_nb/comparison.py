@@ -164,7 +164,7 @@ def deal_folds(
         raise StageError(f"the groups of rows cannot be spread over {folds} folds; ask for fewer with -p folds=…")
     return dealt
 
-# %% ../nbs/33_comparison.ipynb #59e45d16
+# %% ../nbs/33_comparison.ipynb #62ce560a
 def deal_in_time(
     times: npt.NDArray[Any],  # rank of each row in time, shape (rows,)
     folds: int,  # how many parts are tested
@@ -177,9 +177,10 @@ def deal_in_time(
     middle = (np.bincount(codes, middle) / np.bincount(codes))[codes]  # rows of one time share their middle place
     parts = np.unique((middle * (folds + 1) / len(times)).astype(np.int64), return_inverse=True)[1]
     if parts.max() < folds:
+        largest = f"the largest possible here is folds={parts.max()}" if parts.max() > 1 else "compare without times"
         raise ParameterError(
             f"{len(times)} training rows at {len(moments)} times cannot be cut into the {folds + 1} parts that "
-            f"{folds} folds in time need; the largest possible here is folds={parts.max()}"
+            f"{folds} folds in time need; {largest}"
         )
     return np.asarray(parts - 1, dtype=np.int64)
 
@@ -356,7 +357,7 @@ def _all_answers(
             )
     return answers
 
-# %% ../nbs/33_comparison.ipynb #4ce34d3c
+# %% ../nbs/33_comparison.ipynb #058acbfa
 def _line(candidate: Candidate, answers: list[_Answer], asked: Question) -> dict[str, Any]:
     "One candidate's line of the leaderboard."
     failures = [answer.failure for answer in answers if answer.failure]
@@ -369,9 +370,10 @@ def _line(candidate: Candidate, answers: list[_Answer], asked: Question) -> dict
     capped = bool(done) and candidate.row_limit is not None and rows > candidate.row_limit
     status = "failed" if failures else "capped" if capped else "ok"
     low, high = _bounded_interval(ranked, done, asked.measure)
+    flat = ["every fold scored the same, so its interval has no width"] if low == high and candidate.eligible else []
     return line | {
         "status": status,
-        "note": "; ".join(failures[:1] or [*fit_notes(candidate, rows, asked.class_weight), *_remarks(done)]),
+        "note": "; ".join(failures[:1] or [*fit_notes(candidate, rows, asked.class_weight), *_remarks(done), *flat]),
         "rows_fitted": int(np.median([answer.rows[0] for answer in done])) if done else 0,
         "mean": _number(ranked.mean()) if len(ranked) else None,
         "low": _number(low),
@@ -541,7 +543,7 @@ def _score_words(line: Mapping[str, Any], asked: Question, folds: int) -> str:
     interval = "" if line["low"] is None else f" (95 % interval {line['low']:.3f} to {line['high']:.3f})"
     return f"mean {asked.measure.title} over {deals} folds is {line['mean']:.3f}{interval}"
 
-# %% ../nbs/33_comparison.ipynb #326a7190
+# %% ../nbs/33_comparison.ipynb #fe00c251
 def _reason(
     chosen: Mapping[str, Any], board: list[dict[str, Any]], weighed: Mapping[str, Any], asked: Question, rows: int
 ) -> str:
@@ -559,10 +561,14 @@ def _reason(
     if len(group) == 1:
         worse = "the other candidate" if others == 1 else f"each of the {others} other candidates"
         return f"{chosen['title']} was chosen: {worse} is shown to be worse (corrected t-tests, level {asked.alpha:g})."
+    listed = in_words([_mid(title) for title in group])
     if len(group) <= 4:
         told = f"{_listed(group)} cannot be told apart on {rows:,} rows"
     else:
-        told = f"{len(group)} of {others + 1} candidates cannot be told apart on {rows:,} rows ({in_words([_mid(t) for t in group])})"
+        which = (
+            f"The {len(group)} candidates" if len(group) > others else f"{len(group)} of the {others + 1} candidates"
+        )
+        told = f"{which} cannot be told apart on {rows:,} rows ({listed})"
     return f"{told}; {_mid(chosen['title'])} was chosen as the simplest of them."
 
 
@@ -574,7 +580,7 @@ def _standing(chosen: Mapping[str, Any], board: list[dict[str, Any]], best: str,
         return f"{text}, the best of all." if len(_scored(board)) > 1 else f"{text}."
     return f"{text}; the best mean is that of {_mid(leader['title'])}, {leader['mean']:.3f}."
 
-# %% ../nbs/33_comparison.ipynb #a5e4ed1b
+# %% ../nbs/33_comparison.ipynb #c0451fa2
 def _baseline_words(chosen: Mapping[str, Any], board: list[dict[str, Any]], weighed: Mapping[str, Any]) -> str:
     "Whether the baseline is beaten, in words."
     found = {line["name"]: line for line in weighed["against_baseline"]}
@@ -582,17 +588,17 @@ def _baseline_words(chosen: Mapping[str, Any], board: list[dict[str, Any]], weig
         return "No baseline was compared."
     lines = {line["name"]: line for line in board}
     best = found[weighed["best"]]
-    base = f"the {_mid(lines[best['baseline']]['title'])} ({lines[best['baseline']]['mean']:.3f})"
+    base = f"the {_mid(lines[best['baseline']]['title'])}, {lines[best['baseline']]['mean']:.3f}"
     if not weighed["tested"]:
         if _beats(weighed, weighed["best"]):
-            return f"Its mean is better than that of {base}; with {weighed['scores']} scores that is not tested."
+            return f"Its mean is better than that of {base}. With {weighed['scores']} scores this is not tested."
         return f"No candidate has a better mean than {base}."
     if not _beats(weighed, weighed["best"]):
         who = f"{_mid(lines[weighed['best']]['title'])}: {lines[weighed['best']]['mean']:.3f}, {_p(best['p_holm'])}"
-        return f"No candidate beats {base}: the best is not shown to be better ({who})."
+        return f"No candidate is shown to beat {base} (the best: {who})."
     mine = found[chosen["name"]]
     if not _beats(weighed, chosen["name"]):
-        return f"The best candidate beats {base}, but the chosen one is not itself shown to ({_p(mine['p_holm'])})."
+        return f"The best candidate beats {base}; that the chosen one does is not shown ({_p(mine['p_holm'])})."
     return f"It beats {base} ({_p(mine['p_holm'])})."
 
 # %% ../nbs/33_comparison.ipynb #cd7039f1
@@ -636,7 +642,7 @@ def compare(
     facts = _facts(candidates, answers, folds, len(places), asked) | {"rows_train": len(y), "notes": notes}
     return Comparison(facts, *_tables(answers, candidates, dealt, places))
 
-# %% ../nbs/33_comparison.ipynb #988c4926
+# %% ../nbs/33_comparison.ipynb #69fd71c6
 def _facts(
     candidates: Sequence[Candidate], answers: list[_Answer], folds: int, rows: int, asked: Question
 ) -> dict[str, Any]:
@@ -657,7 +663,7 @@ def _facts(
         "seed": asked.seed,
         "class_weight": weight if isinstance(weight, str) else dict(weight),
         "chosen": chosen["name"],
-        "settings": dict(next(c.settings for c in candidates if c.name == chosen["name"])),
+        "recipe": next(c.recipe for c in candidates if c.name == chosen["name"]),
         "reason": f"{reason} {against}",
         "beats_baseline": _beats(weighed, weighed["best"]),
         "baseline_reason": against,
