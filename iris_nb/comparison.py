@@ -543,7 +543,7 @@ def _score_words(line: Mapping[str, Any], asked: Question, folds: int) -> str:
     interval = "" if line["low"] is None else f" (95 % interval {line['low']:.3f} to {line['high']:.3f})"
     return f"mean {asked.measure.title} over {deals} folds is {line['mean']:.3f}{interval}"
 
-# %% ../nbs/33_comparison.ipynb #fe00c251
+# %% ../nbs/33_comparison.ipynb #73e1c2ca
 def _reason(
     chosen: Mapping[str, Any], board: list[dict[str, Any]], weighed: Mapping[str, Any], asked: Question, rows: int
 ) -> str:
@@ -572,13 +572,17 @@ def _reason(
     return f"{told}; {_mid(chosen['title'])} was chosen as the simplest of them."
 
 
-def _standing(chosen: Mapping[str, Any], board: list[dict[str, Any]], best: str, asked: Question, folds: int) -> str:
+def _standing(
+    chosen: Mapping[str, Any], board: list[dict[str, Any]], weighed: Mapping[str, Any], asked: Question, folds: int
+) -> str:
     "How the chosen one scored, and the best if it is another."
     text = f" Its {_score_words(chosen, asked, folds)}"
-    leader = next(line for line in board if line["name"] == best)
+    leader = next(line for line in board if line["name"] == weighed["best"])
     if leader is chosen or round(leader["mean"], 12) == round(chosen["mean"], 12):
         return f"{text}, the best of all." if len(_scored(board)) > 1 else f"{text}."
-    return f"{text}; the best mean is that of {_mid(leader['title'])}, {leader['mean']:.3f}."
+    odds = next(line["better"] for line in weighed["against_best"] if line["name"] == chosen["name"])
+    chance = "" if odds is None else f", which is better by more than {asked.rope:g} with a probability of {odds:.2f}"
+    return f"{text}; the best mean is that of {_mid(leader['title'])}, {leader['mean']:.3f}{chance}."
 
 # %% ../nbs/33_comparison.ipynb #c0451fa2
 def _baseline_words(chosen: Mapping[str, Any], board: list[dict[str, Any]], weighed: Mapping[str, Any]) -> str:
@@ -617,7 +621,7 @@ class Comparison:
         "The name of the chosen candidate."
         return str(self.facts["chosen"])
 
-# %% ../nbs/33_comparison.ipynb #433671b0
+# %% ../nbs/33_comparison.ipynb #f15748f5
 def compare(
     candidates: Sequence[Candidate],  # what to compare
     features: Any,  # an unfitted transformer that gives a DataFrame
@@ -639,10 +643,11 @@ def compare(
     asked = replace(asked, repeats=len(dealt))
     notes = _notes(y, y_few, bound, folds, asked, moments) + check_sides(y_few, dealt, bound)
     answers = _all_answers(candidates, features, (X_few, y_few, bound), dealt, asked)
-    facts = _facts(candidates, answers, folds, len(places), asked) | {"rows_train": len(y), "notes": notes}
+    facts = _facts(candidates, answers, folds, len(places), asked) | {"rows_train": len(y)}
+    facts["notes"] = notes + _power(facts["statistics"], moments is not None)
     return Comparison(facts, *_tables(answers, candidates, dealt, places))
 
-# %% ../nbs/33_comparison.ipynb #69fd71c6
+# %% ../nbs/33_comparison.ipynb #ba504346
 def _facts(
     candidates: Sequence[Candidate], answers: list[_Answer], folds: int, rows: int, asked: Question
 ) -> dict[str, Any]:
@@ -653,7 +658,7 @@ def _facts(
     for line in board:
         line["tied"] = line["name"] in weighed["tie_group"]
     against = _baseline_words(chosen, board, weighed)
-    reason = _reason(chosen, board, weighed, asked, rows) + _standing(chosen, board, weighed["best"], asked, folds)
+    reason = _reason(chosen, board, weighed, asked, rows) + _standing(chosen, board, weighed, asked, folds)
     weight = asked.class_weight
     return {
         "metric": asked.metric,
@@ -672,7 +677,7 @@ def _facts(
         "rows_compared": rows,
     }
 
-# %% ../nbs/33_comparison.ipynb #30b2d590
+# %% ../nbs/33_comparison.ipynb #522e3638
 def _notes(
     y: pd.Series, compared: pd.Series, groups: Ints | None, folds: int, asked: Question, times: Any
 ) -> list[str]:
@@ -692,6 +697,14 @@ def _notes(
     elif asked.folds == 0 and folds < 5:
         notes.append(f"{folds} folds instead of five: the smallest class does not allow more.")
     return notes
+
+
+def _power(weighed: Mapping[str, Any], in_time: bool) -> list[str]:
+    "That few scores show little, where it matters."
+    if not weighed["tested"] or weighed["scores"] >= 10 or len(weighed["tie_group"]) < 2:
+        return []
+    remedy = "more folds" if in_time else "more repeats (such as -p models.repeats=5)"
+    return [f"A test on {weighed['scores']} scores shows large differences only; {remedy} can show smaller ones."]
 
 
 def _tables(

@@ -244,7 +244,7 @@ _CHANCES = (  # Okabe and Ito's colours
     ("worse", "#E69F00", "the other is better"),
 )
 
-# %% ../nbs/30_models.ipynb #bef64bd8
+# %% ../nbs/30_models.ipynb #e0475bee
 def plot_pairs(
     facts: Mapping[str, Any],  # what models.json holds
 ) -> Figure | str:  # a triangle of differences; a sentence where there is nothing to draw
@@ -267,7 +267,8 @@ def plot_pairs(
     )
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    shows = f"framed: shown at level {facts['statistics']['alpha']:g}" if shown.any() else "no difference is shown"
+    level = f"at level {facts['statistics']['alpha']:g}"
+    shows = f"framed: told apart {level}" if shown.any() else f"no pair is told apart {level}"
     axes.set_title(
         f"How far the row is behind the column,\nin {METRICS[facts['metric']].title} × 100 ({shows})",
         fontsize=10,
