@@ -122,7 +122,7 @@ def stage_key(
     values = {k: json.dumps(v, sort_keys=True, ensure_ascii=False) for k, v in parameters.items() if k != "run_dir"}
     return StageKey(stage, hashes, values, inputs, code.packages)
 
-# %% ../nbs/74_cache.ipynb #5e416870
+# %% ../nbs/74_cache.ipynb #9c10263f
 def table_inputs(
     home: Path,  # the project's root
     parameters: dict[str, Any],  # of the data stage
@@ -158,7 +158,7 @@ def stage_inputs(
 ) -> dict[str, str]:  # path → SHA-256
     "The input files of a later stage."
     before = STAGES[: STAGES.index(stage)]
-    return {p: sha for name in before for p, sha in files[name].items() if not p.endswith(".ipynb")}
+    return {p: sha for name in before for p, sha in files[name].items() if not p.endswith((".ipynb", "/times.json"))}
 
 # %% ../nbs/74_cache.ipynb #bc972f3a
 def changes(

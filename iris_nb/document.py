@@ -51,7 +51,7 @@ __all__ = ['FACTS', 'MAIN_PACKAGES', 'SECTIONS', 'PICTURES', 'FILTERS', 'Facts',
            'compile_templates', 'read_template', 'trusted', 'page_policy', 'render_section', 'present_sections',
            'report_html', 'eyebrow', 'render_report']
 
-# %% ../nbs/63_document.ipynb #4cee10d6
+# %% ../nbs/63_document.ipynb #55c4a95b
 FACTS = {
     "run": "run.json",
     "data": "data/data.json",
@@ -60,6 +60,7 @@ FACTS = {
     "violations": "data/violations.json",
     "features": "features/features.json",
     "models": "models/models.json",
+    "times": "models/times.json",
     "training": "training/training.json",
     "inference": "inference/inference.json",
     "figures": "report/figures.json",
@@ -443,7 +444,7 @@ def spans(
         found.append({k: place(c[k] if is_number(c.get(k)) else c["mean"]) for k in ("low", "mean", "high")})
     return found, (low, high)
 
-# %% ../nbs/63_document.ipynb #d31f2948
+# %% ../nbs/63_document.ipynb #ee1a0ba6
 def models_view(
     facts: Facts,  # of a run
 ) -> dict[str, Any]:  # what its template shows
@@ -453,11 +454,16 @@ def models_view(
     drawn, axis = spans(board)
     keys = [k for c in board[:1] for k in (c.get("metrics") or {}) if k != m.get("metric")]
     return {
-        "board": [c | {"span": span} for c, span in zip(board, drawn, strict=True)],
+        "board": [c | {"span": span} | _times_of(facts.times, c) for c, span in zip(board, drawn, strict=True)],
         "axis": f"{score(axis[0], m.get('metric') or '')} to {score(axis[1], m.get('metric') or '')}",
         "other_metrics": [k for k in keys if k in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")],
         "folds": _folds(m.get("folds"), m.get("repeats")),
     }
+
+
+def _times_of(times: Any, line: dict[str, Any]) -> dict[str, Any]:
+    found = times.get(line.get("name")) if isinstance(times, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _folds(folds: Any, repeats: Any) -> str:

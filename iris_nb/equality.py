@@ -168,7 +168,7 @@ def _plain(value: Any) -> Any:
         return value
     return value.isoformat() if isinstance(value, date) else str(value)
 
-# %% ../nbs/75_equality.ipynb #cc9290cd
+# %% ../nbs/75_equality.ipynb #98f9c91f
 @dataclass(frozen=True)
 class LeftOut:
     "Values that are not compared."
@@ -179,8 +179,7 @@ class LeftOut:
 
 
 LEFT_OUT = (
-    LeftOut("models/models.json", r"leaderboard\[\d+\]\.seconds_(fit|score)", "a time"),
-    LeftOut("models/scores.parquet", r"seconds_(fit|score)", "a time"),
+    LeftOut("models/times.json", r".*", "times"),
     LeftOut("training/model/model.json", r"versions\..*", "environment"),
     LeftOut("training/model/model.skops", r"(.*\.)?_(sklearn|skops)_version", "environment"),
     LeftOut("training/model/manifest.json", r".*", "hashes of files that hold versions"),
