@@ -32,7 +32,7 @@ Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 # %% auto #0
-__all__ = ['Floats', 'Ints', 'Flags', 'METHODS', 'check_selection', 'units_of', 'Select', 'selection_stability',
+__all__ = ['Floats', 'Ints', 'Flags', 'METHODS', 'check_selection', 'units_of', 'Select', 'folds_of', 'selection_stability',
            'stability_index', 'selection_facts', 'show_selection', 'plot_selection']
 
 # %% ../nbs/22_selection.ipynb #90e8ea6a
@@ -194,21 +194,29 @@ class Select(SelectorMixin, BaseEstimator):  # type: ignore[misc]
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "support_")
 
-# %% ../nbs/22_selection.ipynb #ac98590f
+# %% ../nbs/22_selection.ipynb #1afb0de7
+def folds_of(
+    deal: Ints,  # the fold of each row, shape (rows,); below 0: never tested
+    later: bool,  # whether each fold is tested by models of the folds before it only, as with a time column
+) -> list[tuple[Ints, Ints]]:  # places of the training and test rows of each fold
+    "The folds of one deal."
+    folds = [int(fold) for fold in np.unique(deal) if fold >= 0]
+    pairs = [(np.flatnonzero(deal < f if later else deal != f), np.flatnonzero(deal == f)) for f in folds]
+    return [(train, test) for train, test in pairs if len(train)]
+
+# %% ../nbs/22_selection.ipynb #ec04996c
 def selection_stability(
     features: Any,  # the unfitted transformer of the plan
     X: pd.DataFrame,  # feature columns of the compared rows
     y: pd.Series,  # their labels as text
     dealt: Ints,  # the fold of each compared row in each repeat, shape (repeats, rows); below 0: never tested
-    later: bool = False,  # whether each fold is tested by models of the folds before it only, as with a time column
+    later: bool = False,  # whether each fold is tested by models of the folds before it only
 ) -> pd.DataFrame:  # feature, selected (folds), folds, share; the most often selected first
     "How often each feature was selected over the folds."
     tables = []
     for deal in dealt:
-        for fold in np.unique(deal[deal > 0] if later else deal[deal >= 0]):
-            train = np.flatnonzero(deal < fold if later else deal != fold)
-            fitted = clone(features).fit(X.iloc[train], y.iloc[train])
-            tables.append(_selected(fitted))
+        for train, _ in folds_of(deal, later):
+            tables.append(_selected(clone(features).fit(X.iloc[train], y.iloc[train])))
     counted = pd.concat(tables, axis=1).fillna(False).astype(bool)
     table = pd.DataFrame({"feature": counted.index, "selected": counted.sum(axis=1).to_numpy(), "folds": len(tables)})
     table["share"] = table["selected"] / table["folds"]
