@@ -32,7 +32,7 @@ Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 # %% auto #0
-__all__ = ['Floats', 'Ints', 'Flags', 'METHODS', 'check_selection', 'units_of', 'Select', 'folds_of', 'selection_stability',
+__all__ = ['Floats', 'Ints', 'Flags', 'METHODS', 'check_selection', 'units_of', 'Select', 'training_parts', 'selection_stability',
            'stability_index', 'selection_facts', 'show_selection', 'plot_selection']
 
 # %% ../nbs/22_selection.ipynb #90e8ea6a
@@ -194,28 +194,33 @@ class Select(SelectorMixin, BaseEstimator):  # type: ignore[misc]
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "support_")
 
-# %% ../nbs/22_selection.ipynb #1afb0de7
-def folds_of(
-    deal: Ints,  # the fold of each row, shape (rows,); below 0: never tested
-    later: bool,  # whether each fold is tested by models of the folds before it only, as with a time column
-) -> list[tuple[Ints, Ints]]:  # places of the training and test rows of each fold
-    "The folds of one deal."
-    folds = [int(fold) for fold in np.unique(deal) if fold >= 0]
-    pairs = [(np.flatnonzero(deal < f if later else deal != f), np.flatnonzero(deal == f)) for f in folds]
-    return [(train, test) for train, test in pairs if len(train)]
+# %% ../nbs/22_selection.ipynb #d9f313ff
+def training_parts(
+    deal: Ints,  # the fold of each row, shape (rows,); -1 for rows that are never tested, as with a time column
+    groups: npt.ArrayLike | None,  # rows of one group are never on both sides
+) -> list[Ints]:  # places of the rows that each fold is fitted on
+    "The rows that models are fitted on, fold by fold, as a comparison takes them."
+    in_time, parts = deal.min() < 0, []
+    for fold in range(int(deal.max()) + 1):
+        train = np.flatnonzero(deal < fold if in_time else deal != fold)
+        if in_time and groups is not None:
+            numbers = np.asarray(groups)
+            train = train[~np.isin(numbers[train], numbers[deal == fold])]
+        parts.append(train)
+    return parts
 
-# %% ../nbs/22_selection.ipynb #ec04996c
+# %% ../nbs/22_selection.ipynb #52ffcb9f
 def selection_stability(
     features: Any,  # the unfitted transformer of the plan
     X: pd.DataFrame,  # feature columns of the compared rows
     y: pd.Series,  # their labels as text
-    dealt: Ints,  # the fold of each compared row in each repeat, shape (repeats, rows); below 0: never tested
-    later: bool = False,  # whether each fold is tested by models of the folds before it only
+    dealt: Ints,  # the fold of each compared row in each repeat, shape (repeats, rows)
+    groups: npt.ArrayLike | None = None,  # rows of one group have equal numbers
 ) -> pd.DataFrame:  # feature, selected (folds), folds, share; the most often selected first
     "How often each feature was selected over the folds."
     tables = []
     for deal in dealt:
-        for train, _ in folds_of(deal, later):
+        for train in training_parts(deal, groups):
             tables.append(_selected(clone(features).fit(X.iloc[train], y.iloc[train])))
     counted = pd.concat(tables, axis=1).fillna(False).astype(bool)
     table = pd.DataFrame({"feature": counted.index, "selected": counted.sum(axis=1).to_numpy(), "folds": len(tables)})
@@ -240,19 +245,19 @@ def stability_index(
         return float("nan")
     return float(1 - folds / (folds - 1) * np.mean(p * (1 - p)) / expected)
 
-# %% ../nbs/22_selection.ipynb #ac5661df
+# %% ../nbs/22_selection.ipynb #ec8114b1
 def selection_facts(
     features: Any,  # the unfitted transformer of the plan
     X: pd.DataFrame,  # feature columns of the compared rows
     y: pd.Series,  # their labels as text
     dealt: Ints,  # the fold of each compared row in each repeat, shape (repeats, rows)
-    later: bool = False,  # whether each fold is tested by models of the folds before it only
+    groups: npt.ArrayLike | None = None,  # rows of one group have equal numbers
 ) -> dict[str, Any]:  # what models/selection.json holds
     "How often each feature was selected, and how stable that is, in numbers and words."
     select = features[-1] if hasattr(features, "steps") else None
     if not isinstance(select, Select):
         return {"made": False, "sentence": "No features were selected: select is 'none', so models see every feature."}
-    table = selection_stability(features, X, y, dealt, later)
+    table = selection_stability(features, X, y, dealt, groups)
     folds, kept = int(table["folds"].max()), float(table["share"].sum())
     index = stability_index(table["share"], folds)
     facts = {"made": True, "method": select.method, "share": select.share, "folds": folds, "features": len(table)}
