@@ -176,11 +176,11 @@ def _permutation_facts(
     facts["findings"] = _findings(facts, silence)
     return facts | {"sentence": _permutation_sentence(facts)}
 
-# %% ../nbs/37_control.ipynb #57333136
+# %% ../nbs/37_control.ipynb #52810ca2
 def _permutation_sentence(facts: Mapping[str, Any]) -> str:
     name, shuffled, balanced = METRICS[facts["metric"]].title, facts["shuffled"], facts["balanced_accuracy"]
-    text = f"On {facts['rounds']} shuffles of the labels, {facts['title']} scores {min(shuffled):.3f} to {max(shuffled):.3f} "
-    text += f"({name}), against {facts['real']:.3f} on the real labels (p = {facts['p_value']:.3f}"
+    text = f"{facts['title']} scores {min(shuffled):.3f} to {max(shuffled):.3f} ({name}) on {facts['rounds']} shuffles of the "
+    text += f"labels, against {facts['real']:.3f} on the real labels with the same number of folds (p = {facts['p_value']:.3f}"
     text += ", the least that so few shuffles can give)" if not facts["as_good"] and facts["rounds"] < 19 else ")"
     if facts["leaks"]:
         return f"{text}. The shuffled labels are answered better than by guessing, so the evaluation leaks."
@@ -316,7 +316,7 @@ def _curve_facts(
 def _plain(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
-# %% ../nbs/37_control.ipynb #5e31f2d6
+# %% ../nbs/37_control.ipynb #3a7bc70f
 _VERDICTS = {
     "rises": "so the curve still rises, and more rows would probably help",
     "flat": "so more rows of the same kind would not help much",
@@ -330,7 +330,7 @@ def _curve_sentence(facts: Mapping[str, Any]) -> str:
         return "There are too few rows for a learning curve."
     half, full = facts["points"][-2:]
     return (
-        f"From {half['rows']:,} to {full['rows']:,} training rows the {name} of {facts['title']} goes from {half['mean']:.3f} "
+        f"{facts['title']}, from {half['rows']:,} to {full['rows']:,} training rows: the {name} goes from {half['mean']:.3f} "
         f"to {full['mean']:.3f} (gain {gain['mean']:+.3f}, 95 % interval {gain['low']:+.3f} to {gain['high']:+.3f}), "
         f"{_VERDICTS[facts['verdict']]}."
     )
@@ -406,16 +406,16 @@ def _agreement(ranks: pd.DataFrame) -> float | None:
     found = [float(kendalltau(one, other, nan_policy="omit").statistic) for one, other in pairs]
     return float(np.nanmean(found)) if np.isfinite(found).any() else None
 
-# %% ../nbs/37_control.ipynb #8f8d4858
+# %% ../nbs/37_control.ipynb #22c0c29b
 def _seed_sentence(facts: Mapping[str, Any]) -> str:
     titles = {line["name"]: line["title"] for line in facts["candidates"]}
-    text = f"Under {facts['seeds']} other seeds {_tally(facts['first'], titles)} came first, "
-    text += f"and {_tally(facts['chosen'], titles)} {'was' if len(set(facts['chosen'])) == 1 else 'were'} chosen"
+    text = f"The comparison was repeated under {facts['seeds']} other seeds. Came first: {_tally(facts['first'], titles)}. "
+    text += f"Chosen by the rule: {_tally(facts['chosen'], titles)}. "
     share = facts["disagree_first"]
     text += (
-        "; no two of them disagree about the first."
-        if not share
-        else f"; two of them disagree about the first in {share:.0%} of all pairs."
+        f"In {share:.0%} of all pairs of seeds the two disagree about the first."
+        if share
+        else "No two seeds disagree about the first."
     )
     if facts["kendall"] is not None:
         text += f" The whole rankings agree with a mean Kendall τ of {facts['kendall']:.2f}."
@@ -457,7 +457,7 @@ def compare_variants(
     facts |= {"greater_is_better": asked.measure.greater_is_better, "alpha": asked.alpha, "variants": lines}
     return facts | {"sentence": _variant_sentence(facts)}
 
-# %% ../nbs/37_control.ipynb #cdc31c2e
+# %% ../nbs/37_control.ipynb #76380fe7
 def _by_fold(found: Comparison, name: str, asked: Question) -> pd.Series:
     "Scores of a candidate, more is better, by repeat and fold."
     table = found.scores.loc[found.scores["name"] == name].set_index(["repeat", "fold"])
@@ -481,23 +481,12 @@ def _variant_sentence(facts: Mapping[str, Any]) -> str:
     parts = []
     for line in others:
         p = line["p_holm"]
-        verdict = (
-            "cannot be told from it"
-            if p is None or p >= facts["alpha"]
-            else "is better"
-            if line["difference"] > 0
-            else "is worse"
-        )
-        shown = (
-            ""
-            if line["difference"] is None
-            else f" by {line['difference']:+.3f}"
-            if "told" not in verdict
-            else f" ({line['difference']:+.3f})"
-        )
-        parts.append(f"{line['name']} it {verdict}{shown}")
+        shown = p is not None and p < facts["alpha"]
+        verdict = "cannot be told apart" if not shown else "better" if line["difference"] > 0 else "worse"
+        numbers = "" if p is None else f" ({line['difference']:+.3f}, p = {p:.3f} after Holm)"
+        parts.append(f"{line['name']}: {verdict}{numbers}")
     name = METRICS[facts["metric"]].title
-    return f"Against {facts['title']} on the table {facts['reference']} ({name}): {'; '.join(parts)}."
+    return f"{facts['title']}, held against itself on the table {facts['reference']} ({name}). {'; '.join(parts).capitalize()}."
 
 # %% ../nbs/37_control.ipynb #2137ef37
 def control_facts(
@@ -536,7 +525,7 @@ def save_control(
     write_json(folder / "selection.json", dict(selection))
     return write_json(folder / "control.json", dict(facts))
 
-# %% ../nbs/37_control.ipynb #cc52b360
+# %% ../nbs/37_control.ipynb #6051f04a
 def show_control(
     facts: Mapping[str, Any],  # what control.json holds
 ) -> Shown:  # a sentence for each question, and a table of the candidates under other seeds
@@ -573,6 +562,8 @@ def plot_control(
         axes.set_visible(False)
     for axes, (draw, part) in zip(grid.ravel(), made, strict=False):
         draw(axes, part, METRICS[part["metric"]].title)
+        axes.set_title(axes.get_title(), loc="left", fontsize=10)
+        axes.set_title("")
         axes.spines[["top", "right"]].set_visible(False)
     plt.close(figure)
     return figure
@@ -611,7 +602,7 @@ def _draw_curve(axes: Any, facts: Mapping[str, Any], name: str) -> None:
     axes.set_xticks([], minor=True)
     axes.set(title=f"Learning curve, {facts['title']}", xlabel="training rows", ylabel=f"{name}, 95 % interval")
 
-# %% ../nbs/37_control.ipynb #48079bfc
+# %% ../nbs/37_control.ipynb #5459e77f
 def _draw_seeds(axes: Any, facts: Mapping[str, Any], name: str) -> None:
     "How often each candidate came first and was chosen."
     lines = facts["candidates"][:12]
@@ -639,8 +630,9 @@ def _draw_variants(axes: Any, facts: Mapping[str, Any], name: str) -> None:
         axes.plot(line["difference"], place, "D", color=colour, markersize=7)
     axes.axvline(0, color=_GREY, linewidth=1)
     axes.set_yticks(range(len(lines)), [f"{line['name']}{' (this run)' if line['own'] else ''}" for line in lines])
-    axes.set(title=f"Features, {facts['title']}", ylim=(len(lines) - 0.5, -0.5))
-    axes.set_xlabel(f"{name}: gain over the table {facts['reference']}, 95 % interval", fontsize=9)
+    axes.set(title=f"Against the table {facts['reference']}, {facts['title']}", ylim=(len(lines) - 0.5, -0.5))
+    axes.locator_params(axis="x", nbins=5)
+    axes.set_xlabel(f"{name}: gain, 95 % interval")
 
 
 def _folded(title: str) -> str:

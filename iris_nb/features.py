@@ -372,7 +372,7 @@ def _best_share(shares: pd.Series, name: str, family: str) -> float:
     own = [share for column, share in shares.items() if column == name or (family and str(column).startswith(family))]
     return max(own, default=float("nan"))
 
-# %% ../nbs/20_features.ipynb #58470b73
+# %% ../nbs/20_features.ipynb #769425dc
 _BLUE, _ORANGE, _GREY = "#0072B2", "#E69F00", "#8A8A8A"  # of Okabe and Ito's palette, told apart by all eyes
 
 
@@ -387,20 +387,20 @@ def plot_features(
 
     shares = class_separation(prepared, labels).sort_values(ascending=False, kind="stable")
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), width_ratios=(2, 3), layout="constrained")
-    _bars(left, shares.head(12), {column.name for column in plan.columns if column.kind == "made"})
+    _bars(left, shares.head(12), {column.name for column in plan.columns if column.kind in ("made", "polynomial")})
     spread = [name for name in shares.index if prepared[name].nunique() > 2] or list(shares.index)
     _boxes(right, prepared[spread[:4]], labels.to_numpy(dtype=object), list(classes)[:8])
     plt.close(figure)
     return figure
 
-# %% ../nbs/20_features.ipynb #e48219dc
+# %% ../nbs/20_features.ipynb #a6b5e02a
 def _bars(axes: Any, shares: pd.Series, made: set[str]) -> None:
     "Shares as bars, the largest on top; what was made in another colour."
     colours = [_ORANGE if name in made else _BLUE for name in shares.index]
     axes.barh([_short(name) for name in shares.index], shares, color=colours)
     axes.invert_yaxis()
     axes.set(xlim=(0, 1), xlabel="share of variance between classes (η²)")
-    axes.set_title("orange: made of two columns" if made & set(shares.index) else "", fontsize=9, loc="left")
+    axes.set_title("orange: made of other columns" if made & set(shares.index) else "", fontsize=9, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
 
 
