@@ -457,7 +457,7 @@ def compare_variants(
     facts |= {"greater_is_better": asked.measure.greater_is_better, "alpha": asked.alpha, "variants": lines}
     return facts | {"sentence": _variant_sentence(facts)}
 
-# %% ../nbs/37_control.ipynb #76380fe7
+# %% ../nbs/37_control.ipynb #354ff74c
 def _by_fold(found: Comparison, name: str, asked: Question) -> pd.Series:
     "Scores of a candidate, more is better, by repeat and fold."
     table = found.scores.loc[found.scores["name"] == name].set_index(["repeat", "fold"])
@@ -486,7 +486,7 @@ def _variant_sentence(facts: Mapping[str, Any]) -> str:
         numbers = "" if p is None else f" ({line['difference']:+.3f}, p = {p:.3f} after Holm)"
         parts.append(f"{line['name']}: {verdict}{numbers}")
     name = METRICS[facts["metric"]].title
-    return f"{facts['title']}, held against itself on the table {facts['reference']} ({name}). {'; '.join(parts).capitalize()}."
+    return f"{facts['title']}, held against itself on the table {facts['reference']} ({name}): {'; '.join(parts)}."
 
 # %% ../nbs/37_control.ipynb #2137ef37
 def control_facts(

@@ -34,11 +34,17 @@ Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 # %% auto #0
-__all__ = ['Floats', 'Ints', 'Flags', 'METHODS', 'check_selection', 'units_of', 'Select', 'training_parts', 'selection_stability',
-           'stability_index', 'selection_facts', 'show_selection', 'plot_selection']
+__all__ = ['Floats', 'Ints', 'Flags', 'TITLES', 'METHODS', 'check_selection', 'units_of', 'Select', 'training_parts',
+           'selection_stability', 'stability_index', 'selection_facts', 'show_selection', 'plot_selection']
 
-# %% ../nbs/22_selection.ipynb #90e8ea6a
-METHODS = ("mutual_info", "l1", "rfe", "permutation")
+# %% ../nbs/22_selection.ipynb #7f0c0379
+TITLES = {
+    "mutual_info": "mutual information",
+    "l1": "an L1 penalty",
+    "rfe": "recursive elimination",
+    "permutation": "permutation importance",
+}
+METHODS = tuple(TITLES)
 
 
 def check_selection(
@@ -151,7 +157,17 @@ def _top_units(scores: Floats, units: Ints, most: int) -> Flags:
     kept = [unit for unit in order if best[unit] > 0] or [order[0]]
     return np.isin(units, kept)
 
-# %% ../nbs/22_selection.ipynb #19433e00
+# %% ../nbs/22_selection.ipynb #d29380c7
+def _scores(method: str, Z: Floats, codes: Ints, units: Ints, seed: int) -> Floats:
+    "The rule's score for each column."
+    rows = _thinned(codes, seed)
+    Z = Z[rows] if method == "mutual_info" else StandardScaler().fit_transform(Z[rows])
+    with _controller().limit(limits=1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a rough fit ranks as well
+        warnings.simplefilter("ignore", UserWarning)  # classes smaller than the inner folds
+        return _RULES[method](Z, codes[rows], units, seed)
+
+# %% ../nbs/22_selection.ipynb #b3f1f0d2
 class Select(SelectorMixin, BaseEstimator):  # type: ignore[misc]
     "Keep the features that a rule finds useful, judged on the rows of the fit only."
 
@@ -181,27 +197,10 @@ class Select(SelectorMixin, BaseEstimator):  # type: ignore[misc]
             self.note_ = "nothing to choose from, or too few rows to judge by; every feature was kept"
             return self
         most = units.max() + 1 if self.method == "rfe" else max(1, int(self.share * (units.max() + 1) + 1e-9))
-        self.scores_ = self._scores(X.to_numpy(dtype=np.float64), codes, units)
+        self.scores_ = _scores(self.method, X.to_numpy(dtype=np.float64), codes, units, self.seed)
         self.support_ = _top_units(self.scores_, units, most)
         self.note_ = "" if self.scores_.any() else "no feature stood out; the first was kept"
         return self
-
-    def _scores(self, Z: Floats, codes: Ints, units: Ints) -> Floats:
-        "The rule's score for each column."
-        rows = _thinned(codes, self.seed)
-        Z = Z[rows] if self.method == "mutual_info" else StandardScaler().fit_transform(Z[rows])
-        with _controller().limit(limits=1), warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a rough fit ranks as well
-            warnings.simplefilter("ignore", UserWarning)  # classes smaller than the inner folds
-            return _RULES[self.method](Z, codes[rows], units, self.seed)
-
-    def kept_units(self) -> pd.Series:
-        "For each feature, a category being one, whether it was kept."
-        families = [_family(name, self.families) for name in self.feature_names_in_]
-        plain = [family.removeprefix("categories__").removesuffix(" = ") for family in families]
-        shown = [p if family else name for p, family, name in zip(plain, families, self.feature_names_in_, strict=True)]
-        kept = pd.Series(self.support_, index=shown)
-        return kept[~kept.index.duplicated()]
 
     def _get_support_mask(self) -> Flags:
         return np.asarray(self.support_, dtype=np.bool_)
@@ -224,7 +223,7 @@ def training_parts(
         parts.append(train)
     return parts
 
-# %% ../nbs/22_selection.ipynb #52ffcb9f
+# %% ../nbs/22_selection.ipynb #75f2de08
 def selection_stability(
     features: Any,  # the unfitted transformer of the plan
     X: pd.DataFrame,  # feature columns of the compared rows
@@ -244,9 +243,16 @@ def selection_stability(
 
 
 def _selected(fitted: Any) -> pd.Series:
-    "Whether each feature was kept; every one, where no selection was made."
+    "Whether each feature was kept, a category being one; every one, where no selection was made."
     select = fitted[-1] if hasattr(fitted, "steps") else fitted
-    return select.kept_units() if isinstance(select, Select) else pd.Series(True, index=fitted.get_feature_names_out())
+    if not isinstance(select, Select):
+        return pd.Series(True, index=fitted.get_feature_names_out())
+    names = [str(name) for name in select.feature_names_in_]
+    families = [_family(name, select.families) for name in names]
+    plain = [family.removeprefix("categories__").removesuffix(" = ") for family in families]
+    shown = [short if family else name for short, family, name in zip(plain, families, names, strict=True)]
+    kept = pd.Series(select.support_, index=shown)
+    return kept[~kept.index.duplicated()]
 
 # %% ../nbs/22_selection.ipynb #c9655240
 def stability_index(
@@ -280,19 +286,11 @@ def selection_facts(
     facts["table"] = [dict(zip(table.columns, line, strict=True)) for line in table.to_numpy(dtype=object).tolist()]
     return facts | {"sentence": _stability_sentence(facts)}
 
-# %% ../nbs/22_selection.ipynb #051ddbe3
-_TITLES = {
-    "mutual_info": "mutual information",
-    "l1": "an L1 penalty",
-    "rfe": "recursive elimination",
-    "permutation": "permutation importance",
-}
-
-
+# %% ../nbs/22_selection.ipynb #7a538012
 def _stability_sentence(facts: Mapping[str, Any]) -> str:
     always = sum(line["selected"] == line["folds"] for line in facts["table"])
     never = sum(line["selected"] == 0 for line in facts["table"])
-    text = f"Selection by {_TITLES[facts['method']]} kept {facts['kept_mean']:.1f} of {facts['features']} features "
+    text = f"Selection by {TITLES[facts['method']]} kept {facts['kept_mean']:.1f} of {facts['features']} features "
     text += f"on average over {facts['folds']} folds; {always} always, {never} never."
     if facts["stability"] is None:
         return f"{text} Its stability is not defined, since the folds leave nothing to compare."
