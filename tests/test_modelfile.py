@@ -151,7 +151,8 @@ def test_the_canonical_form_is_its_own_canonical_form(saved: Path) -> None:
 def test_the_list_of_types_is_no_longer_than_needed() -> None:
     used: set[str] = set()
     for classes, scale in ((("a", "b", "c"), "standard"), (("a", "b"), "robust")):
-        options = FeatureOptions(construct="auto", scale=scale, max_categories=3, rare=0.05)
+        select = "l1" if scale == "robust" else "none"
+        options = FeatureOptions(construct="auto", scale=scale, max_categories=3, rare=0.05, select=select)
         for candidate in CANDIDATES:
             pipeline, _ = fit(candidate, messy_table(classes=classes), options=options)
             with ZipFile(io.BytesIO(dumps(pipeline))) as file:
