@@ -32,7 +32,7 @@ from .metrics import Floats, Ints, class_codes
 # %% auto #0
 __all__ = ['PICKED_NOTE', 'ENSEMBLES', 'MODEL_TYPES', 'double_fault', 'class_shares_alike', 'pick_diverse', 'out_of_fold',
            'diverse_members', 'Member', 'mixture_weights', 'WeightedVoting', 'Blending', 'Picked', 'Ensemble',
-           'SoftVoting', 'Weighted', 'Blended', 'Stacked', 'ensemble_candidates']
+           'SoftVoting', 'Weighted', 'Blended', 'Stacked', 'ensemble_candidates', 'ensemble_from', 'member_weights']
 
 # %% ../nbs/35_ensembles.ipynb #373a704f
 def double_fault(
@@ -465,3 +465,30 @@ def ensemble_candidates(
     if most < 0 or most == 1:
         raise ParameterError(f"an ensemble picks at least 2 members, not {most}; 0 takes all of them")
     return [kind(useful, most) for name, kind in ENSEMBLES.items() if name in names]
+
+# %% ../nbs/35_ensembles.ipynb #f505ca7b
+def ensemble_from(
+    recipe: Mapping[str, Any],  # as `Ensemble.recipe` gave it
+    known: Sequence[Candidate],  # the candidates there are
+) -> Ensemble:  # the same candidate again
+    "The ensemble of a recipe."
+    by_name = {candidate.name: candidate for candidate in known}
+    for name in recipe["members"]:
+        if name not in by_name:
+            raise ParameterError(
+                f"the ensemble has the member '{name}', which is no candidate{did_you_mean(name, by_name)}"
+            )
+    return ensemble_candidates([recipe["ensemble"]], [by_name[n] for n in recipe["members"]], recipe["picked"])[0]
+
+
+def member_weights(
+    model: Any,  # a fitted ensemble
+) -> dict[str, float | None]:  # member → its weight in the average; None where a model on top decides
+    "Who is in a fitted ensemble, and with what weight."
+    names = list(_fitted_members(model))
+    inner = getattr(model, "ensemble_", model)
+    if isinstance(inner, VotingClassifier):
+        return dict.fromkeys(names, 1 / len(names))
+    if isinstance(inner, WeightedVoting):
+        return dict(zip(names, map(float, inner.weights_), strict=True))
+    return dict.fromkeys(names)
