@@ -80,7 +80,7 @@ def _good(order: list[int], error: list[float], weights: Floats) -> list[int]:
     limit = error[order[0]] + float(np.sqrt(least * (1 - least) / size))
     return [place for rank, place in enumerate(order) if rank < 2 or error[place] <= limit + 1e-12]
 
-# %% ../nbs/35_ensembles.ipynb #c57f2ab9
+# %% ../nbs/35_ensembles.ipynb #ac051931
 def out_of_fold(
     candidates: Sequence[Candidate],  # what to ask
     features: Any,  # an unfitted transformer that gives a DataFrame
@@ -105,7 +105,7 @@ def out_of_fold(
         found[candidate.name] = proba
     return found
 
-
+# %% ../nbs/35_ensembles.ipynb #225f3502
 def diverse_members(
     answers: Mapping[str, Floats],  # name → out-of-fold probabilities, shape (rows, classes)
     candidates: Sequence[Candidate],  # the candidates; those without answers are passed over

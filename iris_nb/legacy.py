@@ -707,7 +707,7 @@ def _keep_answers(
         "sha256": sha256_file(place),
     }
 
-# %% ../nbs/38_legacy.ipynb #ad0fbe39
+# %% ../nbs/38_legacy.ipynb #16762f8b
 class Imported(Candidate):
     "A model that was saved elsewhere, to be fitted anew."
 
@@ -747,7 +747,7 @@ class Imported(Candidate):
         name = _weights_name(model)
         for key in model.get_params():
             if not name and key.split("__")[-1] == "priors":
-                model.set_params(**{key: class_shares(y, weights)})
+                model.set_params(**{key: class_shares(y, weights).tolist()})
         return {name: weights} if name else {}
 
 # %% ../nbs/38_legacy.ipynb #2526b357

@@ -16,7 +16,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from iris_nb import ensembles
-from iris_nb.candidates import CANDIDATES, Neighbours, RareSafeFolds, SupportVectors, candidates_named, fit_model, probabilities
+from iris_nb.candidates import (
+    CANDIDATES,
+    Neighbours,
+    RareSafeFolds,
+    SupportVectors,
+    candidates_named,
+    fit_model,
+    probabilities,
+)
 from iris_nb.comparison import Question, compare
 from iris_nb.ensembles import (
     ENSEMBLES,
@@ -100,7 +108,9 @@ def test_voting_and_stacking_are_those_of_scikit_learn() -> None:
     parts = [(member.name, member.build(0)) for member in MEMBERS]
     labels = y.to_numpy().astype(str)
     soft = fit_model(of("soft"), X, y, 0, "none")
-    assert type(soft) is VotingClassifier and all(type(a) is type(b) for a, (_, b) in zip(soft.estimators_, parts, strict=True))
+    assert type(soft) is VotingClassifier and all(
+        type(a) is type(b) for a, (_, b) in zip(soft.estimators_, parts, strict=True)
+    )
     theirs = VotingClassifier(parts, voting="soft").fit(X, labels)
     assert (soft.predict_proba(X) == theirs.predict_proba(X)).all()
     stacked = fit_model(of("stacking"), X, y, 0, "none")
@@ -162,7 +172,9 @@ def test_mixture_weights_are_the_minimum(members: int, rows: int, seed: int) -> 
 def test_weights_of_rows_count_like_repeated_rows() -> None:
     proba = np.random.default_rng(0).uniform(0.01, 1, size=(20, 3))
     times = np.arange(20) % 3 + 1
-    assert np.allclose(mixture_weights(proba, times.astype(float)), mixture_weights(np.repeat(proba, times, axis=0), None))
+    assert np.allclose(
+        mixture_weights(proba, times.astype(float)), mixture_weights(np.repeat(proba, times, axis=0), None)
+    )
 
 
 def test_picking() -> None:

@@ -114,7 +114,10 @@ def test_what_a_trusted_file_says_is_still_checked(tmp_path: Path) -> None:
 @QUICK
 def test_an_old_logistic_regression(tmp_path: Path) -> None:
     facts = import_model(FIXTURES / "logistic-1.2.2.joblib", "old", SUMS["logistic-1.2.2.joblib"], "iris", "", tmp_path)
-    assert facts["estimator"] == {"class": "sklearn.linear_model.LogisticRegression", "settings": {"C": 0.5, "max_iter": 500}}
+    assert facts["estimator"] == {
+        "class": "sklearn.linear_model.LogisticRegression",
+        "settings": {"C": 0.5, "max_iter": 500},
+    }
     assert facts["scikit_learn"] == "1.2.2" and facts["n_features"] == 4 and facts["features"] is None
     assert facts["classes"] == ["setosa", "versicolor", "virginica"] and facts["answers"]["accuracy"] > 0.95
     assert any("multi_class" in note for note in facts["notes"])
@@ -182,18 +185,25 @@ def test_scored_as_it_came_on_the_held_out_rows(tmp_path: Path) -> None:
     assert "changed" in score_as_it_came(["old"], tmp_path, data)[0]["note"]
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_every_class_survives_the_way_there_and_a_model_file() -> None:
     X, y = BUNCH.data, LABELS.to_numpy()
-    needs = {"Pipeline": [("steps", [("scale", StandardScaler()), ("model", LogisticRegression())])]}
-    members = [("a", LogisticRegression()), ("b", LinearSVC())]
-    needs |= dict.fromkeys(["StackingClassifier", "VotingClassifier"], [("estimators", members)])
-    needs |= dict.fromkeys(["OneVsRestClassifier", "SelectFromModel"], [("estimator", LogisticRegression())])
+    linear, members = LogisticRegression(), [("a", LogisticRegression()), ("b", LinearSVC())]
+    needs: dict[str, dict[str, Any]] = {
+        "Pipeline": {"steps": [("scale", StandardScaler()), ("model", linear)]},
+        "StackingClassifier": {"estimators": members},
+        "VotingClassifier": {"estimators": members},
+        "OneVsRestClassifier": {"estimator": linear},
+        "SelectFromModel": {"estimator": linear},
+    }
     few = {"n_estimators", "max_iter"}
     for path in sorted(IMPORTABLE):
         kind = legacy._class_of(path)
-        estimator = kind(**dict(needs.get(kind.__name__, [])))
+        estimator = kind(**needs.get(kind.__name__, {}))
         known = estimator.get_params()
-        estimator.set_params(**{k: 10 for k in few & known.keys() if kind.__name__ not in ("LinearSVC", "SVC", "NuSVC")})
+        estimator.set_params(
+            **{k: 10 for k in few & known.keys() if kind.__name__ not in ("LinearSVC", "SVC", "NuSVC")}
+        )
         if "n_components" in known and hasattr(estimator, "transform") and not hasattr(estimator, "predict"):
             estimator.set_params(n_components=2)
         assert str(from_plain(json.loads(json.dumps(to_plain(estimator))))) == str(estimator)
@@ -220,14 +230,18 @@ def test_old_settings_are_renewed() -> None:
     assert renew(trees) == ["ExtraTreesClassifier: max_features='auto' is now 'sqrt'"] and trees.monotonic_cst is None
     bag = BaggingClassifier()
     bag.__dict__ |= {"base_estimator": LinearSVC()}
-    assert "now called estimator" in renew(bag)[0] and to_plain(bag)["settings"]["estimator"]["class"].endswith("LinearSVC")
+    assert "now called estimator" in renew(bag)[0] and to_plain(bag)["settings"]["estimator"]["class"].endswith(
+        "LinearSVC"
+    )
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_a_glance_at_every_protocol(protocol: int) -> None:
     data = pickle.dumps(SVC(), protocol=protocol)
     seen = glance(data)
-    assert seen.version == __import__("sklearn").__version__ and seen.names[-1 if protocol > 2 else 0].endswith(("SVC", "_reconstructor"))
+    assert seen.version == __import__("sklearn").__version__ and seen.names[-1 if protocol > 2 else 0].endswith(
+        ("SVC", "_reconstructor")
+    )
     for pack in (gzip.compress, bz2.compress, lzma.compress):
         assert unpack(pack(data)) == data
     buffer = io.BytesIO()
@@ -256,7 +270,10 @@ def bad_files(folder: Path) -> dict[str, tuple[bytes, str]]:
         "other classes": (numbers, "answers with '0', '1', '2'"),
         "lost package": (lost, "needs 'xgboostt'"),
         "wrong setting": (pickle.dumps(wrong), "does not take the model's settings"),
-        "own class": (pickle.dumps(make_pipeline(StandardScaler(), _Own())), "holds a test_legacy._Own, which cannot be imported"),
+        "own class": (
+            pickle.dumps(make_pipeline(StandardScaler(), _Own())),
+            "holds a test_legacy._Own, which cannot be imported",
+        ),
     }
 
 
@@ -309,7 +326,12 @@ def test_names_of_imported_models(tmp_path: Path) -> None:
         legacy_candidates(["odl"], tmp_path)
     place = tmp_path / "models" / "old.json"
     facts = json.loads(place.read_text())
-    for estimator in ({"class": "os.system", "settings": {}}, {"class": "sklearn.svm.SVC", "settings": {"D": 1}}, {"what": 1}, 7):
+    for estimator in (
+        {"class": "os.system", "settings": {}},
+        {"class": "sklearn.svm.SVC", "settings": {"D": 1}},
+        {"what": 1},
+        7,
+    ):
         place.write_text(json.dumps(facts | {"estimator": estimator}))
         with pytest.raises(ModelFileError, match="import the model again"):
             legacy_candidates(["old"], tmp_path)

@@ -27,5 +27,7 @@ joblib.dump(forest.fit(X, y), folder / f"forest-{version}.joblib", compress=3)
 scaled = ColumnTransformer([("scale", StandardScaler(), list(X))])
 pipeline = make_pipeline(scaled, SVC(C=2.0, probability=True, random_state=0))
 joblib.dump(pipeline.fit(X, y), folder / f"pipeline-{version}.pkl", compress=("gzip", 3))
-search = GridSearchCV(make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)), {"logisticregression__C": [0.1, 1.0]}, cv=3)
+search = GridSearchCV(
+    make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)), {"logisticregression__C": [0.1, 1.0]}, cv=3
+)
 joblib.dump(search.fit(X, bunch.target), folder / f"search-{version}.joblib", compress=3)
