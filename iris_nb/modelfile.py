@@ -26,7 +26,7 @@ from .files import sha256_bytes, sha256_file, sha256_folder, whole_file, write_j
 __all__ = ['ALLOWED_TYPES', 'ALLOWED_WAYS', 'MODEL_FORMAT', 'MODEL_FILES', 'MANIFEST', 'audit', 'dump_model', 'canonical',
            'parse_model', 'Model', 'save_model', 'model_versions', 'read_verified', 'load_model', 'content_digest']
 
-# %% ../nbs/42_modelfile.ipynb #93117bb3
+# %% ../nbs/42_modelfile.ipynb #6645f585
 _TYPES = {
     "builtins": "dict list slice str tuple",
     "numpy": "dtype float64 int64 ndarray random._generator.Generator random.mtrand.RandomState uint64",
@@ -57,8 +57,32 @@ _TYPES = {
         tree._classes.DecisionTreeClassifier tree._classes.ExtraTreeClassifier tree._tree.Tree
     """,
 }
+
+# %% ../nbs/42_modelfile.ipynb #7e94c942
+_MORE_TYPES = {
+    "numpy": "str_",
+    "iris_nb": "ensembles.Blending ensembles.Member ensembles.Picked ensembles.WeightedVoting",
+    "sklearn": """
+        ensemble._stacking.StackingClassifier ensemble._voting.VotingClassifier utils._bunch.Bunch
+        decomposition._pca.PCA decomposition._truncated_svd.TruncatedSVD ensemble._bagging.BaggingClassifier
+        ensemble._gb.GradientBoostingClassifier ensemble._weight_boosting.AdaBoostClassifier
+        feature_selection._from_model.SelectFromModel feature_selection._variance_threshold.VarianceThreshold
+        impute._knn.KNNImputer kernel_approximation.Nystroem kernel_approximation.RBFSampler
+        linear_model._logistic.LogisticRegressionCV linear_model._perceptron.Perceptron
+        linear_model._ridge.RidgeClassifier linear_model._ridge.RidgeClassifierCV linear_model._sgd_fast.Hinge
+        linear_model._sgd_fast.ModifiedHuber linear_model._stochastic_gradient.SGDClassifier
+        metrics._dist_metrics.ManhattanDistance64 multiclass.OneVsRestClassifier naive_bayes.BernoulliNB
+        naive_bayes.ComplementNB naive_bayes.MultinomialNB neighbors._ball_tree.BallTree
+        neighbors._nearest_centroid.NearestCentroid neural_network._stochastic_optimizers.AdamOptimizer
+        neural_network._stochastic_optimizers.SGDOptimizer preprocessing._data.MaxAbsScaler
+        preprocessing._data.MinMaxScaler preprocessing._data.Normalizer preprocessing._data.PowerTransformer
+        preprocessing._data.QuantileTransformer preprocessing._discretization.KBinsDiscretizer
+        preprocessing._polynomial.PolynomialFeatures svm._classes.LinearSVC svm._classes.NuSVC
+        tree._classes.DecisionTreeRegressor tree._classes.ExtraTreeClassifier
+    """,
+}
 ALLOWED_TYPES = frozenset(FEATURE_TYPES) | {
-    f"{home}.{name}" for home, names in _TYPES.items() for name in names.split()
+    f"{home}.{name}" for kind in (_TYPES, _MORE_TYPES) for home, names in kind.items() for name in names.split()
 }
 
 # %% ../nbs/42_modelfile.ipynb #62b48639
