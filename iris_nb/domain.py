@@ -64,7 +64,7 @@ def _whitening(residuals: Floats) -> Floats:
     shrunk = (1 - shrinkage) * covariance + shrinkage * mean * np.eye(width)
     return np.asarray(np.linalg.cholesky(np.linalg.inv(shrunk)), dtype=np.float64)
 
-# %% ../nbs/47_domain.ipynb #431dcc37
+# %% ../nbs/47_domain.ipynb #5bc78813
 MARKS = ("in", "edge", "out")
 _ARRAYS = ("scale", "whitening", "centres")
 
@@ -92,7 +92,7 @@ class Domain:
             white = (values / self.scale) @ self.whitening
             for centre in self.centres:
                 best = np.minimum(best, ((white - centre) ** 2).sum(axis=1))
-        return np.sqrt(best)
+        return np.asarray(np.sqrt(best), dtype=np.float64)
 
     def mark(
         self,
@@ -167,7 +167,7 @@ def domain_of(
     edge, out = (float(distances[min(int(np.ceil((len(Z) + 1) * q)), len(Z)) - 1]) for q in (0.95, 0.99))
     return Domain(tuple(str(name) for name in Z.columns), *fitted, edge, out, len(Z))
 
-# %% ../nbs/47_domain.ipynb #6d5ce361
+# %% ../nbs/47_domain.ipynb #19033764
 def domain_facts(
     domain: Domain,  # where training rows lie
     distance: Floats,  # of the held-out rows

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 __all__ = ['ALIKE', 'Importance', 'importances', 'numeric_columns', 'columns_alike', 'partial_dependence', 'Region',
            'typical_row', 'decision_region', 'confused_pairs', 'threshold_view', 'Bounds', 'within_bounds', 'Insight',
            'look_into', 'importance_table', 'confused_table', 'plot_importance', 'plot_dependence', 'plot_regions',
-           'plot_thresholds']
+           'plot_thresholds', 'insight_figures']
 
-# %% ../nbs/45_insight.ipynb #22885450
+# %% ../nbs/45_insight.ipynb #cee67376
 @dataclass(frozen=True)
 class Importance:
     "What one column, or a group that goes together, is worth to a model."
@@ -129,7 +129,7 @@ def columns_alike(
     names = np.array(list(X.columns), dtype=object)
     return [tuple(names[label == one]) for one in np.unique(label) if (label == one).sum() > 1]
 
-# %% ../nbs/45_insight.ipynb #d1fdfed8
+# %% ../nbs/45_insight.ipynb #733fbb55
 def partial_dependence(
     pipeline: Any,  # a fitted pipeline of features and model
     X: pd.DataFrame,  # rows to average over
@@ -138,9 +138,12 @@ def partial_dependence(
     points: int,  # how many values
 ) -> tuple[Floats, Floats]:  # values (points,), and mean probabilities (points, classes)
     "The mean answer for each value of a column."
-    values = np.unique(np.nanquantile(X[column].to_numpy(dtype=np.float64), np.linspace(0.02, 0.98, points)))
+    known = X[column].dropna().to_numpy(dtype=np.float64)
+    low, high = np.quantile(known, [0.02, 0.98]) if len(known) else (0.0, 0.0)
+    values = np.unique(known[(known >= low) & (known <= high)])
+    values = values if len(values) <= points else np.linspace(low, high, points)
     asked = pd.concat([X] * len(values), ignore_index=True)
-    asked[column] = np.repeat(values, len(X)).astype(X[column].dtype if X[column].dtype.kind == "f" else np.float64)
+    asked[column] = np.repeat(values, len(X))
     proba = probabilities(pipeline, asked, classes)
     return values, proba.reshape(len(values), len(X), len(classes)).mean(axis=1)
 
@@ -214,7 +217,7 @@ def confused_pairs(
         for a, b in wrong[:most]
     ]
 
-# %% ../nbs/45_insight.ipynb #9c28f532
+# %% ../nbs/45_insight.ipynb #9a4c50a0
 def threshold_view(
     answers: Answers,  # answers to rows of two classes
     positive: str,  # the class that is looked for
@@ -273,7 +276,7 @@ def within_bounds(
     rows = min(rows, max(50, bounds.answers // max(columns * shuffles, 1)))
     return min(columns, max(1, bounds.answers // (rows * shuffles))), rows, shuffles
 
-# %% ../nbs/45_insight.ipynb #3360fb7f
+# %% ../nbs/45_insight.ipynb #b59b9b3d
 @dataclass(frozen=True)
 class Insight:
     "What was found out about a model."
@@ -363,7 +366,7 @@ def look_into(
     confused = confused_pairs(held_out, known, 20)
     return Insight(importance, alike, curves, regions, confused, view, positive, rows, shuffles, notes)
 
-# %% ../nbs/45_insight.ipynb #b37bd512
+# %% ../nbs/45_insight.ipynb #62cb67e0
 def _pairs(best: Sequence[str], most: int) -> list[tuple[str, str]]:
     "Pairs of the most important columns, the better ones first."
     places = sorted(combinations(range(min(len(best), most + 1)), 2), key=lambda pair: (sum(pair), pair))
@@ -427,7 +430,7 @@ def _notes(alike: Sequence[tuple[str, ...]], curves: Sequence[Any], regions: Seq
         )
     return notes
 
-# %% ../nbs/45_insight.ipynb #2b51a31d
+# %% ../nbs/45_insight.ipynb #b33b9be1
 def importance_table(
     insight: Insight,  # what was found out
     metric: str,  # the study's score
@@ -469,7 +472,7 @@ def confused_table(
 def _sentences(notes: Sequence[str]) -> list[str]:
     return [f"{note[0].upper()}{note[1:]}." for note in notes]
 
-# %% ../nbs/45_insight.ipynb #fb1160d3
+# %% ../nbs/45_insight.ipynb #cd033aae
 def plot_importance(
     insight: Insight,  # what was found out
     metric: str,  # the study's score
@@ -483,7 +486,7 @@ def plot_importance(
         colour = "#E69F00" if len(one.columns) > 1 else "#0072B2"
         axes.barh(place, one.value, color=colour, height=0.6, alpha=0.75)
         if one.low is not None:
-            axes.plot([one.low, one.high], [place, place], color="#333333", linewidth=1.5)
+            axes.plot(np.array([one.low, one.high], dtype=np.float64), [place, place], color="#333333", linewidth=1.5)
     axes.axvline(0, color="#8A8A8A", linewidth=1)
     names = [fill(" + ".join(one.columns), 36, max_lines=2, placeholder=" …") for one in lines]
     axes.set_yticks(range(len(lines)), names, parse_math=False, fontsize=9)
@@ -495,7 +498,7 @@ def plot_importance(
     plt.close(figure)
     return figure
 
-# %% ../nbs/45_insight.ipynb #fa47b82f
+# %% ../nbs/45_insight.ipynb #ebc72ce0
 _PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")  # of Okabe and Ito
 
 
@@ -508,7 +511,7 @@ def _colours(classes: int) -> list[str]:
     return [mpl.colors.to_hex(colour) for colour in mpl.colormaps["viridis"](np.linspace(0, 1, classes))]
 
 
-def _panels(count: int, height: float) -> tuple[Any, list[Any]]:
+def _panels(count: int, height: float) -> tuple[Figure, list[Any]]:
     "A figure with panels, three in a line."
     import matplotlib.pyplot as plt
 
@@ -525,6 +528,7 @@ def _panels(count: int, height: float) -> tuple[Any, list[Any]]:
 def _named(name: str, contract: Contract) -> str:
     "A column with its unit."
     unit = next((column.unit for column in contract.columns if column.name == name), "")
+    unit = "" if f"({unit})" in name or f"[{unit}]" in name else unit
     short = name if len(name) <= 30 else f"{name[:29]}…"
     return (f"{short} ({unit})" if unit else short).replace("$", r"\$")
 
@@ -537,7 +541,7 @@ def _legend(figure: Any, classes: Sequence[str], colours: Sequence[str], which: 
     patches = [Patch(color=colours[i], label=name.replace("$", r"\$")) for i, name in zip(which, names, strict=True)]
     figure.legend(handles=patches, loc="outside right upper", frameon=False, fontsize=8)
 
-# %% ../nbs/45_insight.ipynb #17eb9894
+# %% ../nbs/45_insight.ipynb #e5cf406b
 def plot_dependence(
     insight: Insight,  # what was found out
     data: StudyData,  # the run's data
@@ -611,7 +615,7 @@ def _draw_rows(axes: Any, region: Region, data: StudyData, colours: Sequence[str
     axes.scatter(across, up, c=[colours[code] for code in codes], s=16, edgecolors="white", linewidths=0.5, zorder=3)
     return set(codes.tolist())
 
-# %% ../nbs/45_insight.ipynb #ddd50a7e
+# %% ../nbs/45_insight.ipynb #641ee4ef
 def plot_thresholds(
     insight: Insight,  # what was found out, about a table of two classes
     held_out: Answers,  # the model's answers to the held-out rows
@@ -637,9 +641,21 @@ def plot_thresholds(
     text = f"a row is called “{insight.positive}” if its probability is at least this\n"
     text = text.replace("$", r"\$") + "(bands: intervals; diamonds: held-out rows at one half)"
     axes.set(xlabel=text, ylabel="share", xlim=(0, 1), ylim=(-0.02, 1.02))
-    axes.legend(
-        frameon=False, fontsize=8, loc="outside right upper" if False else "center left", bbox_to_anchor=(1, 0.5)
-    )
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     axes.spines[["top", "right"]].set_visible(False)
     plt.close(figure)
     return figure
+
+# %% ../nbs/45_insight.ipynb #91a6980e
+def insight_figures(
+    insight: Insight,  # what was found out
+    data: StudyData,  # the run's data
+    held_out: Answers,  # the model's answers to the held-out rows
+    metric: str,  # the study's score
+    confidence: float,  # of the intervals, between 0 and 1
+) -> list[Figure]:  # one to four figures, or none
+    "Importance, partial dependence, regions and thresholds, as far as they were made."
+    figures = [plot_importance(insight, metric)] if insight.importance else []
+    figures += [plot_dependence(insight, data)] if insight.dependence else []
+    figures += [plot_regions(insight, data)] if insight.regions else []
+    return figures + ([plot_thresholds(insight, held_out, confidence)] if insight.thresholds is not None else [])

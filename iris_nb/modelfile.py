@@ -27,19 +27,18 @@ __all__ = ['ALLOWED_TYPES', 'ALLOWED_WAYS', 'MODEL_FORMAT', 'MODEL_FILES', 'EXTR
            'canonical', 'parse_model', 'Model', 'save_model', 'model_versions', 'read_verified', 'load_model',
            'content_digest']
 
-# %% ../nbs/42_modelfile.ipynb #021671e2
+# %% ../nbs/42_modelfile.ipynb #07a93b5c
 _TYPES = {
     "builtins": "dict list slice str tuple",
-    "numpy": "dtype float64 int64 ndarray random._generator.Generator uint64",
+    "numpy": "dtype float64 int64 ndarray random._generator.Generator random.mtrand.RandomState uint64",
     "iris_nb": "candidates.RareSafeFolds calibrated.DealtFolds",
-    "scipy": "interpolate._interpolate.interp1d",
     "sklearn": """
         calibration.CalibratedClassifierCV calibration._CalibratedClassifier
         calibration._SigmoidCalibration calibration._TemperatureScaling isotonic.IsotonicRegression
         compose._column_transformer.ColumnTransformer
-        discriminant_analysis.LinearDiscriminantAnalysis
+        discriminant_analysis.LinearDiscriminantAnalysis discriminant_analysis.QuadraticDiscriminantAnalysis
         dummy.DummyClassifier
-        ensemble._forest.RandomForestClassifier
+        ensemble._forest.ExtraTreesClassifier ensemble._forest.RandomForestClassifier
         ensemble._hist_gradient_boosting.binning._BinMapper
         ensemble._hist_gradient_boosting.gradient_boosting.HistGradientBoostingClassifier
         ensemble._hist_gradient_boosting.predictor.TreePredictor
@@ -49,20 +48,23 @@ _TYPES = {
         _loss.link.Interval _loss.link.LogitLink _loss.link.MultinomialLogit
         _loss.loss.HalfBinomialLoss _loss.loss.HalfMultinomialLoss
         metrics._dist_metrics.EuclideanDistance64
+        naive_bayes.GaussianNB
         neighbors._classification.KNeighborsClassifier neighbors._kd_tree.KDTree
+        neural_network._multilayer_perceptron.MLPClassifier
         pipeline.Pipeline
         preprocessing._data.RobustScaler preprocessing._data.StandardScaler
-        preprocessing._encoders.OneHotEncoder preprocessing._label.LabelEncoder
+        preprocessing._encoders.OneHotEncoder
+        preprocessing._label.LabelBinarizer preprocessing._label.LabelEncoder
         svm._classes.SVC
-        tree._classes.DecisionTreeClassifier tree._tree.Tree
+        tree._classes.DecisionTreeClassifier tree._classes.ExtraTreeClassifier tree._tree.Tree
     """,
 }
 ALLOWED_TYPES = frozenset(FEATURE_TYPES) | {
     f"{home}.{name}" for home, names in _TYPES.items() for name in names.split()
 }
 
-# %% ../nbs/42_modelfile.ipynb #2e2be643
-_WAYS = "DType Dict Function Json List Loss NdArray Object RandomGenerator Slice Tree Tuple Type"
+# %% ../nbs/42_modelfile.ipynb #62b48639
+_WAYS = "DType Dict Function Json List Loss NdArray Object RandomGenerator RandomState Slice Tree Tuple Type"
 ALLOWED_WAYS = frozenset(f"{way}Node" for way in _WAYS.split())
 
 # %% ../nbs/42_modelfile.ipynb #74789ce9
@@ -174,7 +176,7 @@ def _parse(data: bytes) -> Any:
 
 _PROTOCOL = 2  # the form of a skops file when this library began; older ones were read less strictly
 
-# %% ../nbs/42_modelfile.ipynb #2297eb4a
+# %% ../nbs/42_modelfile.ipynb #a5e22e0a
 MODEL_FORMAT = 1
 MODEL_FILES = ("contract.json", "model.json", "model.skops")
 EXTRA_FILES = ("conformal.json", "domain.json")
@@ -198,7 +200,7 @@ class Model:
         "The classes as text, in the order of the probabilities."
         return tuple(self.info["classes"])
 
-# %% ../nbs/42_modelfile.ipynb #2e44aa73
+# %% ../nbs/42_modelfile.ipynb #58658551
 def save_model(
     folder: Path | str,  # where the model belongs; what is there is replaced
     pipeline: Any,  # the fitted scikit-learn pipeline
@@ -216,9 +218,9 @@ def save_model(
             file.write_bytes(data)
         write_json(new / "model.json", {"format": MODEL_FORMAT, **info, "versions": model_versions()})
         write_json(new / "contract.json", contract.to_dict())
-        for file in EXTRA_FILES:
-            if content := (extras or {}).get(file.removesuffix(".json")):
-                write_json(new / file, content)
+        for extra in EXTRA_FILES:
+            if content := (extras or {}).get(extra.removesuffix(".json")):
+                write_json(new / extra, content)
         write_json(new / MANIFEST, sha256_folder(new))
         if folder.exists():
             folder.rename(Path(name) / "old")
