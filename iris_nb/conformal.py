@@ -203,7 +203,7 @@ def measure_coverage(
     counts = tuple(int(size) for size in sizes)
     return Covered(kind, n, int(hit.sum()), float(hit.mean()), *ends, counts, mean, tuple(lines))
 
-# %% ../nbs/46_conformal.ipynb #35d242b4
+# %% ../nbs/46_conformal.ipynb #407f23df
 def set_texts(
     sets: npt.NDArray[np.bool_],  # which classes belong (rows, classes)
     labels: Sequence[Any] | npt.NDArray[Any],  # the classes as a caller knows them: text, whole numbers or truth values
@@ -218,6 +218,7 @@ def set_texts(
 def conformal_sentences(
     conformal: Conformal,  # the thresholds
     measured: Covered,  # of the kind that predictions carry
+    accuracy: float,  # share of the calibration rows that were answered rightly
     confidence: float,  # of the intervals, between 0 and 1
     in_time: bool,  # whether the rows have an order in time
 ) -> list[str]:  # without a full stop
@@ -231,28 +232,37 @@ def conformal_sentences(
         f"({sure} interval {_percent(measured.low)} to {_percent(measured.high)}); with so many rows "
         f"a coverage of {asked} can be measured to ±{spread:.0f} points and no better",
     ]
-    low, high = coverage_spread(rows, conformal.coverage, confidence)
+    least = min(conformal.rows) if conformal.kind == "class" else rows
+    low, high = coverage_spread(least, conformal.coverage, confidence)
     said.append(
         f"the thresholds come from {rows:,} training rows, each answered by a model that had not seen it; as the model "
         "itself was then fitted on all of them, the promise is approximate, and holds only for rows drawn like these"
     )
-    said.append(f"so many calibration rows fix the coverage itself to {_percent(low)} to {_percent(high)}")
+    which = f"the {least:,} calibration rows" + (" of the smallest class" if conformal.kind == "class" else "")
+    said.append(f"{which} fix the coverage itself no better than to between {_percent(low)} and {_percent(high)}")
     if in_time:
         said.append("the rows have an order in time, and what comes later need not be like what came before")
-    return [*said, *_set_remarks(conformal, measured)]
+    return [*said, *_set_remarks(conformal, measured, accuracy)]
 
-# %% ../nbs/46_conformal.ipynb #d684b17e
+# %% ../nbs/46_conformal.ipynb #ee3e04f3
 def _percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f} %"
 
 
-def _set_remarks(conformal: Conformal, measured: Covered) -> list[str]:
+def _set_remarks(conformal: Conformal, measured: Covered, accuracy: float) -> list[str]:
     "What is worth saying about the sets themselves."
     said = [f"a set holds {measured.mean_size:.2f} classes on average"]
     if measured.sizes[0]:
-        count = measured.sizes[0]
-        are = "is empty: that row is" if count == 1 else "are empty: these rows are"
-        said.append(f"{count:,} of {measured.rows:,} sets {are} unlike those the sets were calibrated on")
+        are = "is" if measured.sizes[0] == 1 else "are"
+        said.append(
+            f"{measured.sizes[0]:,} of {measured.rows:,} sets {are} empty: "
+            f"every class is stranger there than {100 * conformal.coverage:g} % of true classes were"
+        )
+    if accuracy >= conformal.coverage:
+        said.append(
+            f"the model is right in {_percent(accuracy)} of rows out of fold, more than the {100 * conformal.coverage:g} % "
+            "that was asked for, so its least sure answers get empty sets; a coverage above the accuracy gives them two classes"
+        )
     if conformal.kind == "class":
         few = [c for c, limit in zip(conformal.classes, conformal.per_class, strict=True) if np.isinf(limit)]
         if few:
@@ -263,7 +273,7 @@ def _set_remarks(conformal: Conformal, measured: Covered) -> list[str]:
             )
     return said
 
-# %% ../nbs/46_conformal.ipynb #270bfb84
+# %% ../nbs/46_conformal.ipynb #dac090d4
 def coverage_table(
     conformal: Conformal,  # the thresholds
     measured: Sequence[Covered],  # of both kinds, on the same rows
@@ -290,7 +300,8 @@ def plot_sets(
     "How large the sets are, and how often they held the true class."
     import matplotlib.pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), width_ratios=(2, 3), layout="constrained")
+    height = max(3.6, 1.2 + 0.36 * min(len(conformal.classes), 20))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, height), width_ratios=(2, 3), layout="constrained")
     last = max(int(np.flatnonzero(one.sizes).max()) for one in measured)
     classes = len(conformal.classes) if len(conformal.classes) <= 20 else 0
     for number, (one, colour) in enumerate(zip(measured, ("#0072B2", "#E69F00"), strict=False)):

@@ -541,7 +541,7 @@ def _legend(figure: Any, classes: Sequence[str], colours: Sequence[str], which: 
     patches = [Patch(color=colours[i], label=name.replace("$", r"\$")) for i, name in zip(which, names, strict=True)]
     figure.legend(handles=patches, loc="outside right upper", frameon=False, fontsize=8)
 
-# %% ../nbs/45_insight.ipynb #e5cf406b
+# %% ../nbs/45_insight.ipynb #07efc793
 def plot_dependence(
     insight: Insight,  # what was found out
     data: StudyData,  # the run's data
@@ -552,12 +552,13 @@ def plot_dependence(
     swing = np.sum([np.ptp(means, axis=0) for _, _, means in curves], axis=0) if curves else np.zeros(len(classes))
     shown = sorted(np.argsort(-swing, kind="stable")[:7].tolist())
     lines = [shown[-1]] if len(classes) == 2 else shown
+    top = min(1.0, max([0.1, *(float(means[:, lines].max()) * 1.15 for _, _, means in curves)]))
     if len(classes) > len(_PALETTE):
         colours = [_PALETTE[shown.index(i)] if i in shown else "#8A8A8A" for i in range(len(classes))]
     for axes, (name, values, means) in zip(panels, curves, strict=False):
         for code in lines:
             axes.plot(values, means[:, code], color=colours[code], linewidth=1.8)
-        axes.set(xlabel=_named(name, data.contract), ylim=(-0.02, 1.02))
+        axes.set(xlabel=_named(name, data.contract), ylim=(-0.02 * top, 1.02 * top))
         axes.plot(
             np.nanquantile(data.train[name].to_numpy(dtype=float), np.arange(0.1, 1, 0.1)),
             [0.0] * 9,
@@ -576,7 +577,7 @@ def plot_dependence(
         )
     return figure
 
-# %% ../nbs/45_insight.ipynb #7b4ae225
+# %% ../nbs/45_insight.ipynb #4f645132
 def plot_regions(
     insight: Insight,  # what was found out
     data: StudyData,  # the run's data; its training rows are drawn only if rows may be shown
@@ -603,6 +604,10 @@ def plot_regions(
     if not insight.regions:
         panels[0].set_axis_off()
         panels[0].text(0.5, 0.5, "no decision regions were made", ha="center")
+    rows = "; dots: training rows, which may differ there" if data.show_rows else ""
+    if insight.regions and len(data.contract.features) > 2:
+        text = fill(f"all other columns at their median or most frequent value{rows}", 62 * min(len(panels), 2))
+        figure.suptitle(text, fontsize=9, x=0.01, ha="left")
     _legend(figure, data.classes, colours, sorted(seen))
     return figure
 

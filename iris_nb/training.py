@@ -162,7 +162,7 @@ def calibration_text(
         ]
     )
 
-# %% ../nbs/40_training.ipynb #fa74ad13
+# %% ../nbs/40_training.ipynb #65953973
 @dataclass(frozen=True)
 class Sureness:
     "Prediction sets and domain of a model, and what the held-out rows say about them."
@@ -206,7 +206,8 @@ def measure_sureness(
     right = trained.answers.proba.argmax(axis=1) == trained.answers.codes
     own = next(one for one in covered if one.kind == kind)
     in_time = getattr(data, "train_times", None) is not None
-    sentences = conformal_sentences(conformal, own, confidence, in_time)
+    accuracy = float(np.trace(fold_answers.answers.counts) / len(fold_answers.answers.codes))
+    sentences = conformal_sentences(conformal, own, accuracy, confidence, in_time)
     return Sureness(conformal, domain, covered, distance, right, sentences)
 
 # %% ../nbs/40_training.ipynb #05ace8a5
@@ -250,7 +251,7 @@ def plot_confusion(
     plt.close(figure)
     return figure
 
-# %% ../nbs/40_training.ipynb #1b50c9dc
+# %% ../nbs/40_training.ipynb #ea487561
 def plot_reliability(
     evaluation: Evaluation,  # of the held-out rows
     fold_answers: Answers | None = None,  # training rows answered out of fold, drawn in grey; None for none
@@ -270,7 +271,7 @@ def plot_reliability(
     label = f"held-out rows ({int(bins['count'].sum()):,})"
     above.plot(filled["mean_confidence"], filled["accuracy"], "o-", color="#0072B2", label=label)
     above.set(ylabel="share that is right", xlim=(0, 1.02), ylim=(-0.03, 1.05))
-    above.legend(loc="upper left", frameon=False)
+    above.legend(loc="lower right", frameon=False, fontsize=9)
     width = bins["high"] - bins["low"]
     bars = below.bar(bins["low"], bins["count"], width, align="edge", color="#56B4E9", edgecolor="white")
     below.bar_label(bars, [f"{count:,}" if count else "" for count in bins["count"]], fontsize=8)
