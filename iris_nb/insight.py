@@ -99,7 +99,7 @@ def _fall_interval(
     falls = draws[metric][0] - draws[metric][1:].mean(axis=0)
     return interval(np.asarray(METRICS[metric].oriented(1.0) * falls), confidence)
 
-# %% ../nbs/45_insight.ipynb #07fd8875
+# %% ../nbs/45_insight.ipynb #9af14aa5
 ALIKE = 0.8  # rank correlation from which on columns are said to go together
 
 
@@ -114,9 +114,9 @@ def columns_alike(
     X: pd.DataFrame,  # numeric columns of training rows
 ) -> list[tuple[str, ...]]:  # groups of two or more columns, in the order of the table
     "Columns that go together."
-    ranks = X.rank().to_numpy(dtype=np.float64)
-    filled = np.where(np.isnan(ranks), np.nanmean(ranks, axis=0) if len(ranks) else 0.0, ranks)
-    centred = np.nan_to_num(filled - filled.mean(axis=0))
+    ranks = X.rank()
+    filled = ranks.fillna(ranks.mean()).fillna(0.0).to_numpy(dtype=np.float64)
+    centred = filled - filled.mean(axis=0)
     length = np.sqrt((centred**2).sum(axis=0))
     unit = centred / np.where(length > 0, length, 1.0)
     near = np.abs(unit.T @ unit) >= ALIKE

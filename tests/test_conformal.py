@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,7 @@ def test_more_coverage_never_makes_a_set_smaller() -> None:
     answers, new = honest(200, 4, 0), honest(100, 4, 1)
     for score in ("lac", "aps"):
         sets = [conformal_of(answers, c, score, "marginal").sets(new.proba) for c in (0.5, 0.8, 0.9, 0.99)]
-        assert all((small <= large).all() for small, large in zip(sets, sets[1:], strict=False))
+        assert all((small <= large).all() for small, large in pairwise(sets))
 
 
 def test_aps_counts_the_class_itself() -> None:
