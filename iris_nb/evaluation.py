@@ -31,7 +31,8 @@ from iris_nb.metrics import (
 
 # %% auto #0
 __all__ = ['Answers', 'proba_frame', 'answer_table', 'per_class', 'Calibration', 'calibrate', 'resample_counts', 'resample_rows',
-           'Score', 'interval', 'error_bound', 'caution', 'Gate', 'judge', 'Evaluation', 'evaluate']
+           'CalibrationError', 'calibration_error', 'Score', 'interval', 'error_bound', 'caution', 'Gate', 'judge',
+           'Evaluation', 'evaluate']
 
 # %% ../nbs/41_evaluation.ipynb #226e87ee
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def _ratio(above: NDArray[Any], below: NDArray[Any]) -> Floats:
     np.divide(above, below, out=result, where=below > 0)
     return result
 
-# %% ../nbs/41_evaluation.ipynb #8d621d2e
+# %% ../nbs/41_evaluation.ipynb #c4eb0e8f
 @dataclass(frozen=True)
 class Calibration:
     "How well confidence and accuracy agree."
@@ -119,6 +120,11 @@ class Calibration:
     brier: float  # Brier score: squared distance between the probabilities and the truth, 0 is best
 
 
+def _bin_of(confidences: Floats, bins: int) -> Ints:
+    "The bin (low, high] of each confidence."
+    return np.clip(np.ceil(confidences * bins - 1e-9).astype(np.int64) - 1, 0, bins - 1)
+
+
 def calibrate(
     answers: Answers,  # answers to rows whose class is known
     bins: int,  # how many bins of equal width from 0 to 1
@@ -126,7 +132,7 @@ def calibrate(
     "Compare the confidence of the answers with how often they are right."
     confidence = answers.proba.max(axis=1)
     right = answers.proba.argmax(axis=1) == answers.codes
-    place = np.clip(np.ceil(confidence * bins - 1e-9).astype(np.int64) - 1, 0, bins - 1)
+    place = _bin_of(confidence, bins)
     count = np.bincount(place, minlength=bins)
     mean = _ratio(np.bincount(place, weights=confidence, minlength=bins), count)
     accuracy = _ratio(np.bincount(place, weights=right, minlength=bins), count)
@@ -245,6 +251,56 @@ def resample_rows(
         blocks.append(means if many else means | {"roc_auc": np.stack([area(weights) for area in areas])})
     return {name: np.concatenate([block[name] for block in blocks], axis=1) for name in blocks[0]}
 
+# %% ../nbs/41_evaluation.ipynb #5c123227
+@dataclass(frozen=True)
+class CalibrationError:
+    "The expected calibration error, and what chance makes of it."
+
+    value: float  # from 0 to 1
+    low: float  # interval, by the basic bootstrap
+    high: float
+    chance: float  # what a perfectly calibrated model with these confidences exceeds in 5 % of samples
+
+
+def calibration_error(
+    answers: Answers,  # answers to rows whose class is known
+    bins: int,  # how many bins of equal width from 0 to 1
+    resamples: int,  # how many draws
+    confidence: float,  # of the interval, between 0 and 1
+    seed: int,  # seed of the draws
+) -> CalibrationError:  # with its interval
+    "The expected calibration error with its interval."
+    confidences, rows = answers.proba.max(axis=1), len(answers.codes)
+    right = answers.proba.argmax(axis=1) == answers.codes
+    place = _bin_of(confidences, bins)
+    member = np.eye(bins)[place]
+    value = float(np.abs((confidences - right) @ member).sum() / rows)
+    rng = np.random.default_rng([seed, 2])
+    drawn = [_gap_sums((confidences - right)[:, None] * member, n, rng) for n in _blocks(resamples, rows)]
+    perfect = [_gap_sums_if_perfect(confidences, member, n, rng) for n in _blocks(resamples, rows)]
+    errors, by_chance = (np.abs(np.concatenate(sums)).sum(axis=1) / rows for sums in (drawn, perfect))
+    below, above = np.quantile(errors, [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = max(0.0, 2 * value - float(above)), max(0.0, 2 * value - float(below))
+    return CalibrationError(value, low, max(high, value), float(np.quantile(by_chance, 0.95)))
+
+# %% ../nbs/41_evaluation.ipynb #63ea0865
+def _gap_sums(gaps: Floats, draws: int, rng: np.random.Generator) -> Floats:
+    "Sums of gaps in each bin (rows, bins) over draws of rows; for very many rows, by their normal limit."
+    rows = len(gaps)
+    if rows < _MANY:
+        return np.asarray(_row_weights(rows, draws, rng) @ gaps, dtype=np.float64)
+    spread = np.cov(gaps.T, bias=True) * rows
+    return rng.multivariate_normal(gaps.sum(axis=0), np.atleast_2d(spread), draws, method="eigh")
+
+
+def _gap_sums_if_perfect(confidences: Floats, member: Floats, draws: int, rng: np.random.Generator) -> Floats:
+    "Sums of gaps in each bin if every answer were right with its own confidence."
+    if len(confidences) < _MANY:
+        right = rng.random((draws, len(confidences))) < confidences
+        return np.asarray((confidences - right) @ member, dtype=np.float64)
+    variance = (confidences * (1 - confidences)) @ member
+    return rng.normal(0, np.sqrt(variance), (draws, len(variance)))
+
 # %% ../nbs/41_evaluation.ipynb #b003830b
 @dataclass(frozen=True)
 class Score:
@@ -334,7 +390,7 @@ def _verdict(title: str, model: float, baseline: float, low: float, high: float,
         f"the {100 * confidence:g} % interval of the improvement, {low:+.3f} to {high:+.3f}, {outcome}"
     )
 
-# %% ../nbs/41_evaluation.ipynb #610b29ac
+# %% ../nbs/41_evaluation.ipynb #7e945ebd
 @dataclass(frozen=True)
 class Evaluation:
     "What the held-out rows say about a model."
@@ -345,6 +401,7 @@ class Evaluation:
     confusion: Ints  # actual class down, predicted class across
     per_class: pd.DataFrame  # class, precision, recall, f1, support
     calibration: Calibration  # reliability bins and their summaries
+    error: CalibrationError  # the expected calibration error with its interval
     gate: Gate  # whether the model may pass
     notes: list[str]  # sentences that a reader of the numbers should know
 
@@ -356,7 +413,14 @@ class Evaluation:
             "baseline": self.baseline,
             "per_class": _records(self.per_class),
             "confusion": {"classes": list(self.classes), "counts": self.confusion.tolist()},
-            "calibration": {"bins": _records(calibration.bins), "ece": calibration.ece, "brier": calibration.brier},
+            "calibration": {
+                "bins": _records(calibration.bins),
+                "ece": calibration.ece,
+                "ece_low": self.error.low,
+                "ece_high": self.error.high,
+                "ece_chance": self.error.chance,
+                "brier": calibration.brier,
+            },
             "gate": asdict(self.gate),
             "notes": self.notes,
         }
@@ -367,7 +431,7 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     rows = table.to_dict(orient="records")
     return [{str(key): None if pd.isna(value) else value for key, value in row.items()} for row in rows]
 
-# %% ../nbs/41_evaluation.ipynb #03536962
+# %% ../nbs/41_evaluation.ipynb #76d3f8fa
 def evaluate(
     model: Answers,  # the model's answers to the held-out rows
     baseline: Answers,  # the majority baseline's answers to the same rows
@@ -398,6 +462,7 @@ def evaluate(
         model.counts,
         table,
         calibrate(model, bins),
+        calibration_error(model, bins, resamples, confidence, seed),
         gate,
         _notes(table, bins),
     )

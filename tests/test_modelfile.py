@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from skops.io import dumps
 
 from iris_nb import modelfile
-from iris_nb.candidates import CANDIDATES, Candidate, fit_candidate
+from iris_nb.calibrated import METHODS, fit_pipeline
+from iris_nb.candidates import CANDIDATES, Candidate, candidate_named, fit_candidate
 from iris_nb.contract import Contract, infer_contract
 from iris_nb.errors import ModelFileError
 from iris_nb.features import FeatureOptions, build_features
@@ -148,16 +149,26 @@ def test_the_canonical_form_is_its_own_canonical_form(saved: Path) -> None:
     assert canonical(data) == data
 
 
+def types_of(model: Any) -> set[str]:
+    """Every type that a stored model names."""
+    with ZipFile(io.BytesIO(dumps(model))) as file:
+        schema = json.loads(file.read("schema.json"))
+    return {f"{n['__module__']}.{n['__class__']}" for n in modelfile._nodes(schema)}
+
+
 def test_the_list_of_types_is_no_longer_than_needed() -> None:
     used: set[str] = set()
     for classes, scale in ((("a", "b", "c"), "standard"), (("a", "b"), "robust")):
         select = "l1" if scale == "robust" else "none"
         options = FeatureOptions(construct="auto", scale=scale, max_categories=3, rare=0.05, select=select)
         for candidate in CANDIDATES:
-            pipeline, _ = fit(candidate, messy_table(classes=classes), options=options)
-            with ZipFile(io.BytesIO(dumps(pipeline))) as file:
-                schema = json.loads(file.read("schema.json"))
-            used |= {f"{n['__module__']}.{n['__class__']}" for n in modelfile._nodes(schema)}
+            used |= types_of(fit(candidate, messy_table(classes=classes), options=options)[0])
+    table = messy_table()
+    contract = infer_contract(table, "messy", "answer")
+    X, y = contract.conform(table), contract.labels(table["answer"])
+    for method in METHODS:
+        features = build_features(contract, OPTIONS)
+        used |= types_of(fit_pipeline(candidate_named("lda"), features, X, y, None, 0, "none", method))
     assert used == ALLOWED_TYPES
 
 
