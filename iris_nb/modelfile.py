@@ -26,17 +26,17 @@ from .files import sha256_bytes, sha256_file, sha256_folder, whole_file, write_j
 __all__ = ['ALLOWED_TYPES', 'ALLOWED_WAYS', 'MODEL_FORMAT', 'MODEL_FILES', 'MANIFEST', 'audit', 'dump_model', 'canonical',
            'parse_model', 'Model', 'save_model', 'model_versions', 'read_verified', 'load_model', 'content_digest']
 
-# %% ../nbs/42_modelfile.ipynb #7bf905e5
+# %% ../nbs/42_modelfile.ipynb #93117bb3
 _TYPES = {
     "builtins": "dict list slice str tuple",
-    "numpy": "dtype float64 int64 ndarray random._generator.Generator uint64",
+    "numpy": "dtype float64 int64 ndarray random._generator.Generator random.mtrand.RandomState uint64",
     "iris_nb": "candidates.RareSafeFolds",
     "sklearn": """
         calibration.CalibratedClassifierCV calibration._CalibratedClassifier calibration._SigmoidCalibration
         compose._column_transformer.ColumnTransformer
-        discriminant_analysis.LinearDiscriminantAnalysis
+        discriminant_analysis.LinearDiscriminantAnalysis discriminant_analysis.QuadraticDiscriminantAnalysis
         dummy.DummyClassifier
-        ensemble._forest.RandomForestClassifier
+        ensemble._forest.ExtraTreesClassifier ensemble._forest.RandomForestClassifier
         ensemble._hist_gradient_boosting.binning._BinMapper
         ensemble._hist_gradient_boosting.gradient_boosting.HistGradientBoostingClassifier
         ensemble._hist_gradient_boosting.predictor.TreePredictor
@@ -46,20 +46,23 @@ _TYPES = {
         _loss.link.Interval _loss.link.LogitLink _loss.link.MultinomialLogit
         _loss.loss.HalfBinomialLoss _loss.loss.HalfMultinomialLoss
         metrics._dist_metrics.EuclideanDistance64
+        naive_bayes.GaussianNB
         neighbors._classification.KNeighborsClassifier neighbors._kd_tree.KDTree
+        neural_network._multilayer_perceptron.MLPClassifier
         pipeline.Pipeline
         preprocessing._data.RobustScaler preprocessing._data.StandardScaler
-        preprocessing._encoders.OneHotEncoder preprocessing._label.LabelEncoder
+        preprocessing._encoders.OneHotEncoder
+        preprocessing._label.LabelBinarizer preprocessing._label.LabelEncoder
         svm._classes.SVC
-        tree._classes.DecisionTreeClassifier tree._tree.Tree
+        tree._classes.DecisionTreeClassifier tree._classes.ExtraTreeClassifier tree._tree.Tree
     """,
 }
 ALLOWED_TYPES = frozenset(FEATURE_TYPES) | {
     f"{home}.{name}" for home, names in _TYPES.items() for name in names.split()
 }
 
-# %% ../nbs/42_modelfile.ipynb #2e2be643
-_WAYS = "DType Dict Function Json List Loss NdArray Object RandomGenerator Slice Tree Tuple Type"
+# %% ../nbs/42_modelfile.ipynb #62b48639
+_WAYS = "DType Dict Function Json List Loss NdArray Object RandomGenerator RandomState Slice Tree Tuple Type"
 ALLOWED_WAYS = frozenset(f"{way}Node" for way in _WAYS.split())
 
 # %% ../nbs/42_modelfile.ipynb #74789ce9
