@@ -58,16 +58,16 @@ def test_earliest_error_is_raised_with_its_message(where: Any) -> None:
 
 
 def test_an_error_that_cannot_be_sent_is_told_in_words() -> None:
-    class Stubborn(Exception):
+    class StubbornError(Exception):
         def __init__(self, one: int, two: int) -> None:
             super().__init__(f"{one} and {two}")
 
     def fail(shared: int, item: int) -> None:
         if os.getpid() != shared:
-            raise Stubborn(item, 2)
+            raise StubbornError(item, 2)
         time.sleep(0.3)
 
-    with pytest.raises(StageError, match=r"Stubborn: \d and 2"):
+    with pytest.raises(StageError, match=r"StubbornError: \d and 2"):
         map_folds(fail, os.getpid(), range(8), "processes")
 
 
@@ -139,10 +139,12 @@ import os, sys, time
 from iris_nb.workers import map_folds
 
 def slow(shared, item):
-    print(os.getpid(), file=open(sys.argv[1], "a"), flush=True) if os.getpid() != shared else None
-    time.sleep(30 if os.getpid() != shared else 0.2)
+    own, note = shared
+    if os.getpid() != own:
+        print(os.getpid(), file=open(note, "a"), flush=True)
+    time.sleep(0.2 if os.getpid() == own else 30)
 
-map_folds(slow, os.getpid(), range(99), "processes")
+map_folds(slow, (os.getpid(), sys.argv[1]), range(99), "processes")
 """
 
 
