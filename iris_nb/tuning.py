@@ -250,9 +250,11 @@ def _open_journal(path: Path, name: str) -> Any:
             get_log("tuning").warning("the journal of a search cannot be read and is begun anew", reason=str(error))
     raise StageError(f"the journal {path.name} cannot be written")
 
-# %% ../nbs/36_tuning.ipynb #502ead9a
+# %% ../nbs/36_tuning.ipynb #3ab3a595
 def _new_study() -> Any:
-    import optuna
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a progress bar that it imports, and that is not used, asks for widgets
+        import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     pruner = optuna.pruners.MedianPruner(n_startup_trials=_BATCH, n_warmup_steps=1, n_min_trials=_BATCH)
@@ -389,7 +391,7 @@ def _importance(study: Any, complete: Sequence[Mapping[str, Any]]) -> dict[str, 
         return {}
     return {name: float(share) for name, share in found.items() if np.isfinite(share)}
 
-# %% ../nbs/36_tuning.ipynb #e9c1b789
+# %% ../nbs/36_tuning.ipynb #04c9a655
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#6E6E6E"
 
 
@@ -398,12 +400,24 @@ def _score_label(facts: Mapping[str, Any]) -> str:
     return f"{METRICS[facts['metric']].title} ({better} is better)"
 
 
+def _window(scores: Sequence[float], facts: Mapping[str, Any]) -> tuple[float, float]:
+    "The range that holds the better three quarters, so that a few bad trials do not press all others together."
+    given = [*scores, *([] if facts["default_score"] is None else [facts["default_score"]] * len(scores))]
+    low, high = float(min(given)), float(max(given))
+    if facts["greater_is_better"]:
+        low = max(low, high - 3 * (high - float(np.quantile(given, 0.25)) or high - low))
+    else:
+        high = min(high, low + 3 * (float(np.quantile(given, 0.75)) - low or high - low))
+    room = 0.08 * (high - low) or 0.05
+    return low - room, high + room
+
+
 def _bare(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_axisbelow(True)
     axes.grid(axis="y", color="#E5E5E5")
 
-# %% ../nbs/36_tuning.ipynb #c3bcf6a7
+# %% ../nbs/36_tuning.ipynb #1a2cc88a
 def plot_history(
     facts: Mapping[str, Any],  # of a search
 ) -> Figure:  # one panel
@@ -414,7 +428,23 @@ def plot_history(
     complete = [line for line in facts["trials"] if line["state"] == "complete"]
     numbers, scores = [line["number"] for line in complete], [line["score"] for line in complete]
     best = np.maximum.accumulate(scores) if facts["greater_is_better"] else np.minimum.accumulate(scores)
-    axes.plot(numbers, scores, "o", color=_BLUE, markersize=5, label="complete trial")
+    low, high = _window(scores, facts)
+    inside = [low <= score <= high for score in scores]
+    shown = [score if fits else np.nan for score, fits in zip(scores, inside, strict=True)]
+    axes.plot(numbers, shown, "o", color=_BLUE, markersize=5, label="complete trial")
+    off = [number for number, fits in zip(numbers, inside, strict=True) if not fits]
+    if off:
+        worse, mark = (0.97, "^") if high < max(scores) else (0.1, "v")
+        axes.plot(
+            off,
+            [worse] * len(off),
+            mark,
+            color=_BLUE,
+            alpha=0.5,
+            transform=axes.get_xaxis_transform(),
+            label="off the scale",
+        )
+    axes.set_ylim(low, high)
     axes.step(numbers, best, where="post", color=_BLUE, linewidth=1.5, label="best so far")
     if facts["default_score"] is not None:
         axes.axhline(facts["default_score"], color=_ORANGE, linestyle="--", linewidth=1.2, label="default settings")
@@ -426,7 +456,7 @@ def plot_history(
     axes.set(
         xlabel="trial", ylabel=_score_label(facts).replace(" (", "\n("), title=f"Search for settings: {facts['title']}"
     )
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     _bare(axes)
     plt.close(figure)
@@ -484,11 +514,11 @@ def plot_parallel(
     plt.close(figure)
     return figure
 
-# %% ../nbs/36_tuning.ipynb #628911c5
+# %% ../nbs/36_tuning.ipynb #fe5380fc
 def _height(value: Any, where: Mapping[str, Any]) -> float:
     "Where on its axis a value lies, from 0 to 1."
     if "values" in where:
-        return where["values"].index(value) / max(1, len(where["values"]) - 1)
+        return float(where["values"].index(value) / max(1, len(where["values"]) - 1))
     low, high, at = (
         np.log([where["low"], where["high"], value]) if where["log"] else [where["low"], where["high"], value]
     )
