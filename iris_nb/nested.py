@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['RULE', 'nested_scores', 'nested_words', 'plot_nested', 'Terms', 'tuning_terms', 'tune_study']
 
-# %% ../nbs/39_nested.ipynb #4e75ab6f
+# %% ../nbs/39_nested.ipynb #0580bfb0
 def nested_scores(
     candidate: Candidate,  # whose tuning is judged
     features: Any,  # an unfitted transformer that gives a DataFrame
@@ -52,12 +52,17 @@ def nested_scores(
             inner = None if bound is None else bound[train], None if moments is None else moments[train]
             journal = None if journals is None else journals / f"{candidate.name}-{repeat}-{fold}.journal"
             budget = Budget(trials)
-            found = tune(candidate, features, X.iloc[train], y.iloc[train], inner[0], asked, budget, inner[1], journal)
+            try:
+                found = tune(
+                    candidate, features, X.iloc[train], y.iloc[train], inner[0], asked, budget, inner[1], journal
+                )
+            except StageError as error:  # too few rows in this part; there the default is what tuning delivers
+                found = {"best": {"settings": {}, "score": None}, "note": f"no search: {error}"}
             sides = X.iloc[train], y.iloc[train], X.iloc[test], y.iloc[test]
             lines.append({"repeat": repeat, "fold": fold} | _outer(candidate, features, sides, found, asked))
     return _facts(lines, candidate, asked, dealt, trials)
 
-# %% ../nbs/39_nested.ipynb #71c16b57
+# %% ../nbs/39_nested.ipynb #3fc70209
 def _outer(
     candidate: Candidate, features: Any, sides: Any, found: Mapping[str, Any], asked: Question
 ) -> dict[str, Any]:
@@ -71,7 +76,7 @@ def _outer(
         "tuned": tuned[0],
         "inner_best": found["best"]["score"],
         "settings": settings,
-        "note": tuned[1] or reason,
+        "note": tuned[1] or reason or found.get("note", ""),
     }
 
 
@@ -86,7 +91,7 @@ def _score(candidate: Candidate, features: Any, sides: Any, asked: Question) -> 
     score = score_all(sides[3], proba, asked.classes, asked.positive)[asked.metric]
     return (score, "") if np.isfinite(score) else (None, f"the {asked.measure.title} could not be measured")
 
-# %% ../nbs/39_nested.ipynb #fc9f7c27
+# %% ../nbs/39_nested.ipynb #d1fd4571
 def _facts(
     lines: list[dict[str, Any]], candidate: Candidate, asked: Question, dealt: npt.NDArray[np.int64], trials: int
 ) -> dict[str, Any]:
@@ -97,11 +102,15 @@ def _facts(
         raise StageError(f"{candidate.name} could not be scored on any outer fold ({lines[0]['note']})")
     sign = 1 if asked.measure.greater_is_better else -1
     gain = tested(sign * (columns["tuned"] - columns["default"])[both], ratio)
-    optimism = float(np.mean(sign * (columns["inner_best"] - columns["tuned"])[both]))
+    searched = both & np.isfinite(columns["inner_best"])
+    if not searched.any():
+        raise StageError(f"no search for settings of {candidate.name} was possible ({lines[0]['note']})")
+    optimism = float(np.mean(sign * (columns["inner_best"] - columns["tuned"])[searched]))
     facts = {
         "name": candidate.name, "title": candidate.title, "metric": asked.metric, "trials": trials,
         "outer_folds": int(dealt[0].max()) + 1, "outer_repeats": len(dealt), "alpha": asked.alpha, "folds": lines,
-        **{name: _mean(values[both], ratio, asked) for name, values in columns.items()},
+        **{name: _mean(columns[name][both], ratio, asked) for name in ("default", "tuned")},
+        "inner_best": {"mean": float(columns["inner_best"][searched].mean())},
         "gain": {key: _number(value) for key, value in asdict(gain).items()},
         "optimism": optimism,
         "helps": bool(gain.p_one_sided < asked.alpha),
@@ -153,7 +162,7 @@ def _verdict(facts: Mapping[str, Any], gain: Mapping[str, Any]) -> str:
     size = f"gain {gain['mean']:.3f}" if gain["mean"] >= 0 else f"loss {-gain['mean']:.3f}"
     return f"Tuning is not shown to help ({size}{tail}, corrected one-sided t-test): the default settings are used."
 
-# %% ../nbs/39_nested.ipynb #21d9a750
+# %% ../nbs/39_nested.ipynb #1942db53
 def plot_nested(
     facts: Mapping[str, Any],  # as from `nested_scores`
 ) -> Figure:  # one panel
@@ -167,7 +176,7 @@ def plot_nested(
             axes.plot([0, 1, 2], [line[key] for key in _PARTS], "o-", color="#6E6E6E", alpha=0.35, markersize=4)
     for place, (key, colour) in enumerate(_PARTS.items()):
         part = facts[key]
-        if part["low"] is not None:
+        if part.get("low") is not None:
             axes.plot([place, place], [part["low"], part["high"]], color=colour, linewidth=2.5)
         axes.plot(place, part["mean"], "D", color=colour, markersize=8)
         axes.annotate(f"{part['mean']:.3f}", (place, part["mean"]), (10, -3), textcoords="offset points", color=colour)

@@ -370,7 +370,7 @@ def _trial(trial: Any) -> dict[str, Any]:
         "note": trial.user_attrs["note"],
     }
 
-# %% ../nbs/36_tuning.ipynb #e057f60d
+# %% ../nbs/36_tuning.ipynb #18d14dea
 def _space_words(where: Real | Whole | OneOf) -> dict[str, Any]:
     "A part of a space as JSON can hold it."
     if isinstance(where, OneOf):
@@ -386,7 +386,9 @@ def _importance(study: Any, complete: Sequence[Mapping[str, Any]]) -> dict[str, 
     if len(complete) < _FEWEST_FOR_IMPORTANCE or len(names) < 2:
         return {}
     try:
-        found = optuna.importance.get_param_importances(study, params=sorted(names))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about settings whose default lies outside of the space
+            found = optuna.importance.get_param_importances(study, params=sorted(names))
     except (ValueError, RuntimeError, ZeroDivisionError):
         return {}
     return {name: float(share) for name, share in found.items() if np.isfinite(share)}
