@@ -146,7 +146,7 @@ def _inside(value: Any, where: Real | Whole | OneOf) -> bool:
     number = isinstance(value, int if isinstance(where, Whole) else (int, float)) and not isinstance(value, bool)
     return number and where.low <= value <= where.high
 
-# %% ../nbs/36_tuning.ipynb #d63edc6c
+# %% ../nbs/36_tuning.ipynb #6fe35343
 class _Batch:
     "A few trials under way: their results, and who may go on."
 
@@ -185,17 +185,18 @@ class _Batch:
         if trial.number and len(scores) < len(self.places) // len(self.trials) and trial.should_prune():
             self.ended[which] = ("pruned", f"below the median after {len(scores)} folds")
 
-    def tell(self) -> None:
-        "Tell Optuna how each trial ended, in their order."
-        from optuna.trial import TrialState
+# %% ../nbs/36_tuning.ipynb #8644b2f0
+def _tell(study: Any, batch: _Batch) -> None:
+    "Tell Optuna how each trial ended, in their order."
+    from optuna.trial import TrialState
 
-        states = {"failed": TrialState.FAIL, "pruned": TrialState.PRUNED}
-        for which, trial in enumerate(self.trials):
-            state, reason = self.ended.get(which, ("complete", ""))
-            trial.set_user_attr("scores", self.scores[which])
-            trial.set_user_attr("note", reason)
-            value = self.sign * float(np.mean(self.scores[which])) if state == "complete" else None
-            self.study.tell(trial, value, state=states.get(state))
+    states = {"failed": TrialState.FAIL, "pruned": TrialState.PRUNED}
+    for which, trial in enumerate(batch.trials):
+        state, reason = batch.ended.get(which, ("complete", ""))
+        trial.set_user_attr("scores", batch.scores[which])
+        trial.set_user_attr("note", reason)
+        value = batch.sign * float(np.mean(batch.scores[which])) if state == "complete" else None
+        study.tell(trial, value, state=states.get(state))
 
 # %% ../nbs/36_tuning.ipynb #f7bc1311
 def _ask(study: Any, candidate: Candidate, seed: int, numbers: range) -> tuple[list[Any], list[dict[str, Any]]]:
@@ -306,7 +307,7 @@ def tune(
     stopped = _search(study, kept, shared, seed, trials, seconds)
     return _facts(study, candidate, asked, len(shared.folds), seed, trials, stopped)
 
-# %% ../nbs/36_tuning.ipynb #85d67327
+# %% ../nbs/36_tuning.ipynb #1973ac78
 def _search(study: Any, journal: Any, shared: _Shared, seed: int, trials: int, seconds: float) -> str:
     "Make trials until the budget is used up; which budget it was."
     begun, log = time.monotonic(), get_log("tuning")
@@ -319,7 +320,7 @@ def _search(study: Any, journal: Any, shared: _Shared, seed: int, trials: int, s
             numbers = range(number, min(number - number % _BATCH + _BATCH, trials))
             batch = _Batch(study, *_ask(study, shared.candidate, seed, numbers), folds, sign)
             crew.map(batch.items(), batch.skip, batch.done)
-            batch.tell()
+            _tell(study, batch)
             _note_in(journal, study)
             number = numbers.stop
             log.info("tuning", candidate=shared.candidate.name, trials=number, of=trials)
@@ -393,7 +394,7 @@ def _importance(study: Any, complete: Sequence[Mapping[str, Any]]) -> dict[str, 
         return {}
     return {name: float(share) for name, share in found.items() if np.isfinite(share)}
 
-# %% ../nbs/36_tuning.ipynb #04c9a655
+# %% ../nbs/36_tuning.ipynb #b35fe09e
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#6E6E6E"
 
 
@@ -414,12 +415,25 @@ def _window(scores: Sequence[float], facts: Mapping[str, Any]) -> tuple[float, f
     return low - room, high + room
 
 
+def _draw_scores(axes: Any, numbers: Sequence[int], scores: Sequence[float], low: float, high: float) -> None:
+    "Dots, and triangles at the edge for those off the scale."
+    inside = [low <= score <= high for score in scores]
+    shown = [score if fits else np.nan for score, fits in zip(scores, inside, strict=True)]
+    axes.plot(numbers, shown, "o", color=_BLUE, markersize=5, label="complete trial")
+    off = [number for number, fits in zip(numbers, inside, strict=True) if not fits]
+    if off:
+        place, mark = (0.97, "^") if high < max(scores) else (0.1, "v")
+        edge = axes.get_xaxis_transform()
+        axes.plot(off, [place] * len(off), mark, color=_BLUE, alpha=0.5, transform=edge, label="off the scale")
+    axes.set_ylim(low, high)
+
+
 def _bare(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_axisbelow(True)
     axes.grid(axis="y", color="#E5E5E5")
 
-# %% ../nbs/36_tuning.ipynb #1a2cc88a
+# %% ../nbs/36_tuning.ipynb #b4f5fcc3
 def plot_history(
     facts: Mapping[str, Any],  # of a search
 ) -> Figure:  # one panel
@@ -430,23 +444,7 @@ def plot_history(
     complete = [line for line in facts["trials"] if line["state"] == "complete"]
     numbers, scores = [line["number"] for line in complete], [line["score"] for line in complete]
     best = np.maximum.accumulate(scores) if facts["greater_is_better"] else np.minimum.accumulate(scores)
-    low, high = _window(scores, facts)
-    inside = [low <= score <= high for score in scores]
-    shown = [score if fits else np.nan for score, fits in zip(scores, inside, strict=True)]
-    axes.plot(numbers, shown, "o", color=_BLUE, markersize=5, label="complete trial")
-    off = [number for number, fits in zip(numbers, inside, strict=True) if not fits]
-    if off:
-        worse, mark = (0.97, "^") if high < max(scores) else (0.1, "v")
-        axes.plot(
-            off,
-            [worse] * len(off),
-            mark,
-            color=_BLUE,
-            alpha=0.5,
-            transform=axes.get_xaxis_transform(),
-            label="off the scale",
-        )
-    axes.set_ylim(low, high)
+    _draw_scores(axes, numbers, scores, *_window(scores, facts))
     axes.step(numbers, best, where="post", color=_BLUE, linewidth=1.5, label="best so far")
     if facts["default_score"] is not None:
         axes.axhline(facts["default_score"], color=_ORANGE, linestyle="--", linewidth=1.2, label="default settings")

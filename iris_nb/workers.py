@@ -38,7 +38,7 @@ def core_count() -> int:  # at least 1
 
     return int(cpu_count())
 
-# %% ../nbs/28_workers.ipynb #975e3c7b
+# %% ../nbs/28_workers.ipynb #73468176
 _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
@@ -51,7 +51,7 @@ def _command() -> list[str]:
     code = f"import sys; sys.path[:] = {path!r} + sys.path; from iris_nb.workers import serve; serve()"
     return [sys.executable, "-P", "-c", code]
 
-
+# %% ../nbs/28_workers.ipynb #b5bc8252
 class _Helper:
     "A process that computes items for this one."
 
@@ -204,7 +204,7 @@ def close_workers() -> None:
 _LONG_ENOUGH = 0.02  # seconds an item must last before it is worth sending
 _START = 3.0  # seconds of work that must remain before a process is worth starting
 
-# %% ../nbs/28_workers.ipynb #e72ce823
+# %% ../nbs/28_workers.ipynb #474940f5
 class Crew:
     "This process and its helpers at one piece of work; to be used in a `with`."
 
@@ -241,27 +241,20 @@ class Crew:
         "Compute all items; the error of the first that fails is raised."
         self.task = task = _Task(items, skip, done)
         try:
-            _call_helpers(self, task)
-            while (place := task.take()) is not None or task.wait():
-                if place is None:
-                    continue
-                begun = time.perf_counter()
-                task.settle(place, *_compute(self.function, self.shared, items[place]))
-                self.seconds.append(time.perf_counter() - begun)
-                _call_helpers(self, task)
+            _work(self, task)
         finally:
             _send_home(self, task)
             self.finished += len(items)
-        return task.answers()
+        return _answers(task)
 
-# %% ../nbs/28_workers.ipynb #1f43da9e
+# %% ../nbs/28_workers.ipynb #11d63d05
 class _Task:
     "The items of one `map`: waiting, under way, settled."
 
     def __init__(self, items: Sequence[Any], skip: Any, done: Any) -> None:
         self.items, self.skip, self.done = items, skip, done
         self.waiting, self.under_way = deque(range(len(items))), dict[int, _Helper | None]()
-        self.results: list[Any] = [None] * len(items)
+        self.results: dict[int, Any] = dict.fromkeys(range(len(items)))
         self.errors: dict[int, BaseException] = {}
         self.changed = threading.Condition(threading.RLock())
 
@@ -284,10 +277,7 @@ class _Task:
                     self.done(place, result)
             except Exception as error:
                 good, result = False, error
-            if good:
-                self.results[place] = result
-            else:
-                self.errors[place] = result
+            (self.results if good else self.errors)[place] = result
             self.changed.notify_all()
 
     def wait(self) -> bool:
@@ -298,11 +288,12 @@ class _Task:
                 return True
             return bool(self.waiting) and not self.errors
 
-    def answers(self) -> list[Any]:
-        "All results, or the error of the earliest item that failed."
-        if self.errors:
-            raise self.errors[min(self.errors)]
-        return self.results
+# %% ../nbs/28_workers.ipynb #1f1e48bb
+def _answers(task: _Task) -> list[Any]:
+    "All results, or the error of the earliest item that failed."
+    if task.errors:
+        raise task.errors[min(task.errors)]
+    return list(task.results.values())
 
 
 def _compute(function: Callable[[Any, Any], Any], shared: Any, item: Any) -> tuple[bool, Any]:
@@ -311,7 +302,19 @@ def _compute(function: Callable[[Any, Any], Any], shared: Any, item: Any) -> tup
     except Exception as error:
         return False, error
 
-# %% ../nbs/28_workers.ipynb #c93e5d0d
+# %% ../nbs/28_workers.ipynb #2caed3c0
+def _work(crew: Crew, task: _Task) -> None:
+    "Compute items here, and hand others to helpers, until none is left."
+    _call_helpers(crew, task)
+    while (place := task.take()) is not None or task.wait():
+        if place is None:
+            continue
+        begun = time.perf_counter()
+        task.settle(place, *_compute(crew.function, crew.shared, task.items[place]))
+        crew.seconds.append(time.perf_counter() - begun)
+        _call_helpers(crew, task)
+
+
 def _worth_it(crew: Crew, remaining: int) -> tuple[bool, bool]:
     "Whether helpers are of use, and whether some may be started."
     if crew.where == "processes":

@@ -105,11 +105,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=24)
-    parser.add_argument("--dry", action="store_true", help="print only")
+    parser.add_argument("--only", default="", help="cases whose name holds this text; prints, and writes nothing")
     asked = parser.parse_args()
-    found = {case: measure(*what, asked.rounds, asked.trials) for case, what in CASES.items()}
-    print(json.dumps(found, indent=2))
-    if not asked.dry:
+    found = {}
+    for case, what in CASES.items():
+        if asked.only in case:
+            found[case] = measure(*what, asked.rounds, asked.trials)
+            print(case, json.dumps(found[case]), flush=True)
+    if not asked.only:
         path = HERE / "results.json"
         results = json.loads(path.read_text()) if path.exists() else {}
         path.write_text(json.dumps(results | {"tuning": found}, indent=2) + "\n")
