@@ -621,17 +621,21 @@ def show_sample(
     table.insert(0, "row in the source", study.rows[:5], allow_duplicates=True)
     return Shown(["The first rows:"], table)
 
-# %% ../nbs/10_data.ipynb #a6de13d5
+# %% ../nbs/10_data.ipynb #7f0e67cf
 def show_leakage(
     study: Study,  # a prepared study
 ) -> Shown:  # a line a finding
     "What the audit found."
     counts, notes = study.audit.to_dict()["counts"], study.audit.notes
-    words = [f"{n:,} {word}{'s' if n != 1 and word != 'info' else ''}" for word, n in counts.items() if n]
+    names = {"error": "errors", "warning": "warnings", "info": "for information", "silenced": "silenced"}
+    words = [
+        f"{n:,} {many if n != 1 else many.removesuffix('s')}" for word, many in names.items() if (n := counts[word])
+    ]
     if not words:
         return Shown(["The audit looked for eight kinds of leakage and found none.", *notes])
     return Shown(
-        [f"The audit looked for eight kinds of leakage: {', '.join(words)}.", *notes], audit_table(study.audit)
+        [f"The audit looked for eight kinds of leakage and found: {', '.join(words)}.", *notes],
+        audit_table(study.audit),
     )
 
 

@@ -210,12 +210,11 @@ def _tree(values: np.ndarray, codes: np.ndarray, learn: np.ndarray) -> np.ndarra
     answers: np.ndarray = tree.fit(column[learn], codes[learn]).predict(column)
     return answers
 
-# %% ../nbs/16_leakage.ipynb #aba9e4b0
+# %% ../nbs/16_leakage.ipynb #0f8e95c1
 def _numbers(series: pd.Series) -> np.ndarray:
-    if pd.api.types.is_datetime64_any_dtype(series.dtype):
-        values = series.to_numpy().astype("datetime64[s]").astype("float64")
-        return np.where(series.isna(), np.nan, values)
-    return series.to_numpy(dtype="float64")
+    "Numbers and dates by their rank, which no range is too wide for and no tree minds."
+    ranks: np.ndarray = series.rank(method="dense").to_numpy(dtype="float64", na_value=np.nan)
+    return ranks
 
 
 def _as_codes(series: pd.Series) -> np.ndarray:
@@ -253,7 +252,7 @@ def column_score(
         said[left_out] = rule(values, codes, ~left_out)[left_out]
     return balanced(codes, said)
 
-# %% ../nbs/16_leakage.ipynb #1c0c0b8e
+# %% ../nbs/16_leakage.ipynb #6c4bd900
 def _table_of_numbers(features: pd.DataFrame) -> np.ndarray:
     "Features as numbers without gaps: categories of up to twenty values one by one, else by frequency; gaps by the median."
     columns = []
@@ -290,7 +289,7 @@ def score_together(
     table, codes = _table_of_numbers(features.iloc[pick, :300]), codes[pick]
     folds, scores = _folds(codes, seed), []
     for model in (
-        ExtraTreesClassifier(60, class_weight="balanced", random_state=seed),
+        ExtraTreesClassifier(40, class_weight="balanced", random_state=seed),
         LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"),
     ):
         said = np.full(len(codes), -1)
@@ -334,7 +333,7 @@ def _verdict(alone: float, same: float, others: float, following: float) -> str:
     better = following <= alone - 0.03 and 1 - others >= max(0.02, 5 * (1 - alone))
     return "warning" if alone >= _SAME and better else ""
 
-# %% ../nbs/16_leakage.ipynb #b9352f83
+# %% ../nbs/16_leakage.ipynb #5f1ad9d4
 def find_answers(
     evidence: Evidence,  # a table and its split
 ) -> list[Finding]:  # L003, one a column
@@ -350,9 +349,11 @@ def find_answers(
     found = []
     for name, same in suspects.items():
         rest = [str(other) for other in alone if other not in copies | {name} | (judged if few else set())]
-        if rest or name in copies:
+        following = max((alone[other] for other in rest), default=0.0)
+        easy = same < _NEARLY_SAME and following > alone[name] - 0.03  # the others are as good: no rule applies
+        if (rest and not easy) or name in copies:
             others = score_together(features[rest], codes, evidence.seed)
-            severity = _verdict(alone[name], same, others, max((alone[other] for other in rest), default=0.0))
+            severity = _verdict(alone[name], same, others, following)
             found += [_gives_away(str(name), severity, alone[name], same, others, len(rest))] if severity else []
     return found
 
@@ -455,7 +456,7 @@ def _contradictions(evidence: Evidence, equal: np.ndarray, several: np.ndarray) 
     why = "No model can tell them apart, so no score can reach 100 %; many such rows mean that the features do not suffice or that labels are wrong."
     return [Finding("L008", "info", what, why, "Look at the labels of these rows", rows=int(rows.sum()))]
 
-# %% ../nbs/16_leakage.ipynb #9860a08a
+# %% ../nbs/16_leakage.ipynb #93b1af55
 _NEAR, _NEIGHBOURS = 0.02, 12
 
 
@@ -467,7 +468,8 @@ def _cloud(evidence: Evidence) -> np.ndarray:
             continue
         values = evidence.features[column.name].to_numpy(dtype="float64")
         known = values[~np.isnan(values)]
-        spread = float(known.std()) if len(known) > 1 else 0.0
+        with np.errstate(over="ignore", invalid="ignore"):
+            spread = float(known.std()) if len(known) > 1 else 0.0
         if len(columns) < 200 and np.isfinite(spread) and spread > 0 and len(np.unique(known[:5_000])) >= 10:
             columns.append((np.where(np.isnan(values), np.median(known), values) - known.mean()) / spread)
     return np.column_stack(columns) if columns else np.zeros((len(evidence.features), 0))

@@ -313,7 +313,7 @@ def quality_table(
         columns={"inner fences": "not far out"}
     )
 
-# %% ../nbs/17_quality.ipynb #65c33de3
+# %% ../nbs/17_quality.ipynb #15f82d60
 _BLUE, _ORANGE, _GREY = "#0072B2", "#E69F00", "#555555"
 _MOST_BARS = 30
 
@@ -323,10 +323,10 @@ def _short(name: str, most: int = 28) -> str:
 
 
 def _canvas(width: float, height: float) -> tuple[Figure, Any]:
-    from matplotlib.figure import Figure as Canvas
+    import matplotlib.pyplot as plt
 
-    figure = Canvas(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
+    plt.close(figure)  # shown where it is returned, and nowhere else
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
@@ -347,7 +347,7 @@ def _bars(names: Sequence[str], parts: dict[str, list[int]], label: str, title: 
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False, fontsize=9)
     return figure
 
-# %% ../nbs/17_quality.ipynb #d824dbf1
+# %% ../nbs/17_quality.ipynb #baf23863
 def _plot_gaps(quality: Quality) -> list[Figure]:
     gaps = sorted((c for c in quality.columns if c["missing"]), key=lambda c: -c["missing"])[:_MOST_BARS]
     if not gaps:
@@ -367,6 +367,8 @@ def _plot_outliers(quality: Quality) -> list[Figure]:
 
 
 def _plot_classes(quality: Quality) -> list[Figure]:
+    if quality.balance["ratio"] < 1.5:
+        return []
     shown = (
         sorted(quality.classes, key=lambda line: -line["train"])[:_MOST_BARS]
         if len(quality.classes) > _MOST_BARS
@@ -375,12 +377,14 @@ def _plot_classes(quality: Quality) -> list[Figure]:
     parts = {"training rows": [line["train"] for line in shown], "held-out rows": [line["test"] for line in shown]}
     return [_bars([line["class"] for line in shown], parts, "rows", "Classes")]
 
-# %% ../nbs/17_quality.ipynb #c52d4b6e
+# %% ../nbs/17_quality.ipynb #81542800
 def _plot_associations(quality: Quality) -> list[Figure]:
     names = quality.matrix["columns"]
     if len(names) < 2:
         return []
     values = np.array(quality.matrix["values"], dtype=float)
+    values[np.triu_indices(len(names))] = np.nan  # every pair once
+    values, across_names, names = values[1:, :-1], names[:-1], names[1:]
     size = min(2.2 + 0.36 * len(names), 11)
     figure, axes = _canvas(size + 1.8, size)
     image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1)
@@ -390,7 +394,7 @@ def _plot_associations(quality: Quality) -> list[Figure]:
         axes.text(across, down, text, ha="center", va="center", fontsize=8, color="white" if value > 0.6 else _GREY)
     small = 9 if len(names) <= 20 else 6.5
     axes.set_xticks(
-        range(len(names)), [_short(n) for n in names], rotation=45, ha="right", fontsize=small, parse_math=False
+        range(len(names)), [_short(n) for n in across_names], rotation=45, ha="right", fontsize=small, parse_math=False
     )
     axes.set_yticks(range(len(names)), [_short(n) for n in names], fontsize=small, parse_math=False)
     axes.spines[:].set_visible(False)
