@@ -210,7 +210,7 @@ def _tree(values: np.ndarray, codes: np.ndarray, learn: np.ndarray) -> np.ndarra
     answers: np.ndarray = tree.fit(column[learn], codes[learn]).predict(column)
     return answers
 
-# %% ../nbs/16_leakage.ipynb #0f8e95c1
+# %% ../nbs/16_leakage.ipynb #868f7d37
 def _numbers(series: pd.Series) -> np.ndarray:
     "Numbers and dates by their rank, which no range is too wide for and no tree minds."
     ranks: np.ndarray = series.rank(method="dense").to_numpy(dtype="float64", na_value=np.nan)
@@ -229,7 +229,7 @@ def _known(series: pd.Series, codes: np.ndarray) -> np.ndarray:
     enough = int(np.bincount(codes[known], minlength=int(codes.max()) + 1).min()) >= 5
     return known if enough else np.ones(len(codes), dtype=bool)
 
-
+# %% ../nbs/16_leakage.ipynb #7164b1ad
 def column_score(
     series: pd.Series,  # one feature of some rows, conformed
     codes: np.ndarray,  # their classes, numbered from 0
@@ -252,7 +252,7 @@ def column_score(
         said[left_out] = rule(values, codes, ~left_out)[left_out]
     return balanced(codes, said)
 
-# %% ../nbs/16_leakage.ipynb #6c4bd900
+# %% ../nbs/16_leakage.ipynb #e201dab4
 def _table_of_numbers(features: pd.DataFrame) -> np.ndarray:
     "Features as numbers without gaps: categories of up to twenty values one by one, else by frequency; gaps by the median."
     columns = []
@@ -273,7 +273,7 @@ def _table_of_numbers(features: pd.DataFrame) -> np.ndarray:
             columns.append(gaps.astype(float))
     return np.column_stack(columns)
 
-
+# %% ../nbs/16_leakage.ipynb #6571f167
 def score_together(
     features: pd.DataFrame,  # conformed features of some rows
     codes: np.ndarray,  # their classes, numbered from 0
@@ -483,7 +483,7 @@ def _by_chance(distances: np.ndarray) -> np.ndarray:
     chances: np.ndarray = 1 - (1 - _NEAR**dimension) ** 4
     return chances
 
-# %% ../nbs/16_leakage.ipynb #0ffacfb5
+# %% ../nbs/16_leakage.ipynb #ee6c18bb
 def _telling_values(cloud: np.ndarray, rows: np.ndarray) -> np.ndarray:
     "How many values of each row are not simply the one that a fifth of all rows have in that column."
     telling = np.zeros(len(rows), dtype=np.int64)
@@ -501,7 +501,7 @@ def _other_columns(evidence: Evidence) -> np.ndarray:
     hashes: np.ndarray = pd.util.hash_pandas_object(evidence.features[others], index=False).to_numpy()
     return hashes
 
-
+# %% ../nbs/16_leakage.ipynb #b1407bb0
 def find_near_duplicates(
     evidence: Evidence,  # a table and its split
 ) -> list[Finding]:  # L002, at most once
@@ -594,7 +594,7 @@ def _overlap(evidence: Evidence, late: int, grouped: bool) -> Finding:
     )
     return Finding("L006", "warning" if grouped else "error", what, why, remedy, (evidence.time,), rows=late)
 
-# %% ../nbs/16_leakage.ipynb #772227e5
+# %% ../nbs/16_leakage.ipynb #a35db225
 @dataclass(frozen=True)
 class Audit:
     "What the audit found, and what it looked at."
@@ -613,7 +613,7 @@ class Audit:
         findings = [f.to_dict() for f in self.findings]
         return {"findings": findings, "counts": counts | {"silenced": silenced}, "checks": checks, "notes": self.notes}
 
-
+# %% ../nbs/16_leakage.ipynb #ca085b24
 def audit_leakage(
     evidence: Evidence,  # a table and its split
     equal: np.ndarray,  # int64, equal rows have equal numbers

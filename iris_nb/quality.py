@@ -136,7 +136,7 @@ class Quality:
         "From what JSON holds."
         return Quality(**value)
 
-# %% ../nbs/17_quality.ipynb #3c61b4ee
+# %% ../nbs/17_quality.ipynb #306f394b
 def _number(value: Any) -> float | None:
     return None if value is None or not np.isfinite(value) else float(value)
 
@@ -170,8 +170,8 @@ def _column_facts(column: Column, frame: pd.DataFrame, train: pd.DataFrame, test
     known = {"name": column.name, "kind": column.kind, "role": column.role, "unit": column.unit}
     known |= _gaps(frame[column.name], test)
     if not column.is_feature:
-        return known | _outliers(pd.Series(dtype="float64"), "text") | {"with_target": None}
-    return known | _outliers(train[column.name], column.kind) | {"with_target": None}
+        return known | _outliers(pd.Series(dtype="float64"), "text")
+    return known | _outliers(train[column.name], column.kind)
 
 # %% ../nbs/17_quality.ipynb #4ae5774a
 def _classes(
@@ -195,97 +195,88 @@ def _strongest(matrix: pd.DataFrame, at_least: float) -> list[dict[str, Any]]:
     pairs.sort(key=lambda pair: -pair[0])
     return [{"one": one, "other": other, "value": float(value)} for value, one, other in pairs[:100]]
 
-# %% ../nbs/17_quality.ipynb #6877ca86
+# %% ../nbs/17_quality.ipynb #9553f66f
+def _plain(series: pd.Series) -> tuple[np.ndarray, bool]:
+    return (pd.factorize(series)[0], True) if _is_category(series) else (_ranks(series), False)
+
+
+def _associate(train: pd.DataFrame, labels: pd.Series) -> tuple[dict[str, float | None], pd.DataFrame, list[str]]:
+    "Associations with the target, those between features, and what was sampled."
+    notes, rows, columns = [], len(train), train.shape[1]
+    if rows > _MOST_ROWS:
+        train = train.sample(_MOST_ROWS, random_state=0)
+        notes.append(f"Associations were measured on {_MOST_ROWS:,} of {rows:,} training rows, drawn at random.")
+    answers = pd.factorize(labels.loc[train.index])[0]
+    told = {str(name): _number(_pair(answers, True, *_plain(column))) for name, column in train.items()}
+    if columns > _MOST_COLUMNS:
+        train = train[sorted(told, key=lambda name: -(told[name] or 0))[:_MOST_COLUMNS]]
+        notes.append(
+            f"Associations between features are given for the {_MOST_COLUMNS} of {columns:,} that go most with the target."
+        )
+    return told, associations(train), notes
+
+# %% ../nbs/17_quality.ipynb #0308fc95
 def measure_quality(
     frame: pd.DataFrame,  # typed columns, rows with a target
     contract: Contract,  # their kinds and roles
     test: np.ndarray,  # bool, True for a row held out
 ) -> Quality:  # the facts
     "What the table is like."
-    features, labels = contract.conform(frame), contract.labels(frame[contract.target])
-    train = features[~test].reset_index(drop=True)
-    columns = [_column_facts(c, frame, train, test) for c in contract.columns if c.role != "target" and c.name in frame]
+    labels = contract.labels(frame[contract.target]).reset_index(drop=True)
+    train = contract.conform(frame)[~test].reset_index(drop=True)
+    told, matrix, notes = _associate(train, labels[~test].reset_index(drop=True))
+    asked = [c for c in contract.columns if c.role != "target" and c.name in frame]
+    columns = [_column_facts(c, frame, train, test) | {"with_target": told.get(c.name)} for c in asked]
     classes, balance = _classes(labels, test, contract.classes)
-    notes = []
-    if len(train) > _MOST_ROWS:
-        notes.append(f"Associations were measured on {_MOST_ROWS:,} of {len(train):,} training rows, drawn at random.")
-        train = train.sample(_MOST_ROWS, random_state=0)
-    answers = pd.factorize(labels[~test].reset_index(drop=True).loc[train.index])[0]
-    told = {str(n): _pair(answers, True, *_plain(c)) for n, c in train.items()}
-    columns = [line | {"with_target": _number(told.get(line["name"]))} for line in columns]
-    chosen = sorted(told, key=lambda name: -(told[name] or 0))[:_MOST_COLUMNS]
-    if len(chosen) < len(told):
-        notes.append(
-            f"Associations between features are given for the {len(chosen)} of {len(told)} that go most with the target."
-        )
-    matrix = associations(train[[name for name in train.columns if name in set(chosen)]])
+    strongest = _strongest(matrix, 0.8)
+    said = [*_gap_words(columns), *_outlier_words(columns), *_balance_words(balance, classes), *_pair_words(strongest)]
     values = [[_number(value) for value in line] for line in matrix.to_numpy()]
     rows = {"train": int((~test).sum()), "test": int(test.sum())}
-    strongest = _strongest(matrix, 0.8)
-    sentences = _sentences(columns, balance, classes, strongest)
     return Quality(
-        rows,
-        columns,
-        classes,
-        balance,
-        {"columns": list(matrix.columns), "values": values},
-        strongest,
-        sentences,
-        notes,
+        rows, columns, classes, balance, {"columns": list(matrix.columns), "values": values}, strongest, said, notes
     )
 
-
-def _plain(series: pd.Series) -> tuple[np.ndarray, bool]:
-    return (pd.factorize(series)[0], True) if _is_category(series) else (_ranks(series), False)
-
-# %% ../nbs/17_quality.ipynb #fea5c06c
+# %% ../nbs/17_quality.ipynb #839922d5
 def _some(names: Sequence[str]) -> str:
     return f"{len(names)} column{'' if len(names) == 1 else 's'} ({name_list(names, 3)})"
 
 
-def _sentences(
-    columns: list[dict[str, Any]],
-    balance: dict[str, float],
-    classes: list[dict[str, Any]],
-    strongest: list[dict[str, Any]],
-) -> list[str]:
+def _gap_words(columns: list[dict[str, Any]]) -> list[str]:
     gaps = sorted((c for c in columns if c["missing"]), key=lambda c: -c["missing"])
-    said = ["No value is missing."]
-    if gaps:
-        said = [
-            f"Values are missing in {_some([c['name'] for c in gaps])}, at most {100 * gaps[0]['missing_share']:.1f} % of a column."
-        ]
-    outliers = sorted((c for c in columns if c["outliers"]), key=lambda c: -c["outliers"])
-    judged = sum(c["outliers"] is not None for c in columns)
-    if outliers:
-        count = sum(c["outliers"] for c in outliers)
-        said.append(
-            f"{count:,} value{' lies' if count == 1 else 's lie'} far out, by Tukey's rule of three times the quartile range, in {_some([c['name'] for c in outliers])}."
-        )
-    elif judged:
-        said.append("No value lies far out, by Tukey's rule of three times the quartile range.")
-    largest = max(classes, key=lambda line: line["train"])
-    even = balance["ratio"] < 1.5
-    said.append(
-        "The classes are about equally frequent."
-        if even
-        else f"The most frequent class, '{largest['class']}', has {100 * balance['largest_share']:.0f} % of the training rows and {balance['ratio']:.1f} times as many as the rarest."
-    )
-    if strongest:
-        top = strongest[0]
-        many = (
-            "One pair"
-            if len(strongest) == 1
-            else f"{len(strongest)} pairs"
-            if len(strongest) < 100
-            else "100 pairs or more"
-        )
-        verb = "goes" if len(strongest) == 1 else "go"
-        which = "it is" if len(strongest) == 1 else "most of all"
-        said.append(
-            f"{many} of features {verb} together closely (0.8 or more of 1); {which} '{top['one']}' and '{top['other']}' ({top['value']:.2f})."
-        )
-    return said
+    if not gaps:
+        return ["No value is missing."]
+    most = 100 * gaps[0]["missing_share"]
+    return [f"Values are missing in {_some([c['name'] for c in gaps])}, at most {most:.1f} % of a column."]
+
+
+def _outlier_words(columns: list[dict[str, Any]]) -> list[str]:
+    rule = "far out, by Tukey's rule of three times the quartile range"
+    far = sorted((c for c in columns if c["outliers"]), key=lambda c: -c["outliers"])
+    if not far:
+        return [f"No value lies {rule}."] if any(c["outliers"] is not None for c in columns) else []
+    count = sum(c["outliers"] for c in far)
+    return [f"{count:,} value{' lies' if count == 1 else 's lie'} {rule}, in {_some([c['name'] for c in far])}."]
+
+# %% ../nbs/17_quality.ipynb #e6463ea2
+def _balance_words(balance: dict[str, float], classes: list[dict[str, Any]]) -> list[str]:
+    if balance["ratio"] < 1.5:
+        return ["The classes are about equally frequent."]
+    largest = max(classes, key=lambda line: line["train"])["class"]
+    share = f"{100 * balance['largest_share']:.0f} % of the training rows"
+    return [
+        f"The most frequent class, '{largest}', has {share} and {balance['ratio']:.1f} times as many as the rarest."
+    ]
+
+
+def _pair_words(strongest: list[dict[str, Any]]) -> list[str]:
+    if not strongest:
+        return []
+    top, count = strongest[0], len(strongest)
+    which = f"'{top['one']}' and '{top['other']}' ({top['value']:.2f})"
+    if count == 1:
+        return [f"One pair of features goes together closely (0.8 or more of 1): {which}."]
+    many = f"{count} pairs" if count < 100 else "100 pairs or more"
+    return [f"{many} of features go together closely (0.8 or more of 1), most of all {which}."]
 
 # %% ../nbs/17_quality.ipynb #e74a2106
 def _dash(value: Any, form: str) -> str:
