@@ -119,6 +119,7 @@ def test_files_of_the_stage(tmp_path):
     study = prepare_data("iris", "", [], [], "", "", "", "", "", 0.3, 5, "no")
     save_data(run, study)
     names = {"table.parquet", "split.parquet", "contract.json", "violations.json", "profile.json", "data.json"}
+    names |= {"leakage.json", "quality.json"}
     assert {path.name for path in (tmp_path / "run" / "data").iterdir()} == names
     data = load_data(run)
     assert (len(data.train), len(data.test), data.show_rows) == (105, 45, False)
