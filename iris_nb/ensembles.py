@@ -296,7 +296,7 @@ class Picked(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         "The most probable class of each row."
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
-# %% ../nbs/35_ensembles.ipynb #2c662911
+# %% ../nbs/35_ensembles.ipynb #f5e2a92b
 class Ensemble(Candidate):
     "Several candidates that answer together."
 
@@ -331,9 +331,7 @@ class Ensemble(Candidate):
         return Picked(ensemble, self.most, RareSafeFolds(5, seed)) if self.most else ensemble
 
     def prepare(self, model: Any, y: npt.NDArray[np.str_], weights: Floats | None) -> dict[str, Any]:
-        part, inner = np.arange(len(y)), 5 if self.most else self.folds
-        if inner:
-            part = min((train for train, _ in RareSafeFolds(inner, 0).split(y, y)), key=len)
+        part = _smallest_part(y, 5 if self.most else self.folds)
         ensemble = model.ensemble if self.most else model
         wrapped = dict(ensemble.estimators)
         ready = [(m.name, _ready(m, wrapped[m.name], y, weights, part)) for m in self.members]
@@ -349,7 +347,14 @@ class Ensemble(Candidate):
 
     how = ""  # the beginning of the description
 
-# %% ../nbs/35_ensembles.ipynb #2fb6bcdf
+# %% ../nbs/35_ensembles.ipynb #df5a45ca
+def _smallest_part(y: npt.NDArray[np.str_], folds: int) -> Ints:
+    "Places of the rows of the smallest fit there will be."
+    if not folds:
+        return np.arange(len(y), dtype=np.int64)
+    return min((train for train, _ in RareSafeFolds(folds, 0).split(y, y)), key=len)
+
+
 def _wrap(member: Candidate, seed: int) -> Any:
     "A member's classifier, able to take any rows and weights."
     estimator = member.build(seed)
