@@ -111,17 +111,25 @@ def _named_apart(made: list[Recipe], taken: set[str]) -> list[Recipe]:
         apart.append(Recipe(name, recipe.operation, recipe.left, recipe.right, recipe.unit))
     return apart
 
-# %% ../nbs/21_construct.ipynb #26440f12
+# %% ../nbs/21_construct.ipynb #239c8781
 def polynomial_recipes(
     columns: Sequence[Column],  # feature columns of a contract
     most: int,  # how many terms to make, at most; 0 for none
     taken: Sequence[str],  # names that other features have already
 ) -> list[Recipe]:  # squares first, then products
     "Squares and pairwise products of the numeric columns."
-    names = [column.name for column in columns if column.kind in ("number", "integer")]
-    squares = [Recipe(f"{name}²", "product", name, name, "") for name in names]
+    numbers = [column for column in columns if column.kind in ("number", "integer")]
+    names = [column.name for column in numbers]
+    squares = [Recipe(f"{c.name}²", "product", c.name, c.name, "") for c in numbers if not _two_valued(c)]
     products = [Recipe(f"{a} × {b}", "product", a, b, "") for a, b in combinations(names, 2)]
     return _named_apart([*squares, *products][:most], {*taken, *names})
+
+# %% ../nbs/21_construct.ipynb #5debe913
+def _two_valued(column: Column) -> bool:
+    "Whether a column of whole numbers has two values at most: its square is the column again."
+    low, high = column.minimum, column.maximum
+    whole = column.kind == "integer" and isinstance(low, (int, float)) and isinstance(high, (int, float))
+    return whole and float(high) - float(low) <= 1  # type: ignore[arg-type]
 
 # %% ../nbs/21_construct.ipynb #f4376890
 class _RowByRow(TransformerMixin, BaseEstimator):  # type: ignore[misc]

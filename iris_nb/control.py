@@ -568,7 +568,7 @@ def plot_control(
     plt.close(figure)
     return figure
 
-# %% ../nbs/37_control.ipynb #a4f05186
+# %% ../nbs/37_control.ipynb #b1b69e5b
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#6E6E6E"
 
 
@@ -588,6 +588,7 @@ def _draw_permutation(axes: Any, facts: Mapping[str, Any], name: str) -> None:
         ylim=(0, len(shuffled) + 1),
     )
     axes.margins(x=0.12)
+    axes.yaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False, fontsize=8, loc="best")
 
 
@@ -602,16 +603,17 @@ def _draw_curve(axes: Any, facts: Mapping[str, Any], name: str) -> None:
     axes.set_xticks([], minor=True)
     axes.set(title=f"Learning curve, {facts['title']}", xlabel="training rows", ylabel=f"{name}, 95 % interval")
 
-# %% ../nbs/37_control.ipynb #5459e77f
+# %% ../nbs/37_control.ipynb #e66c8845
 def _draw_seeds(axes: Any, facts: Mapping[str, Any], name: str) -> None:
     "How often each candidate came first and was chosen."
-    lines = facts["candidates"][:12]
+    named = [line for line in facts["candidates"] if line["first"] or line["chosen"]]
+    lines, never = named[:8], len(facts["candidates"]) - len(named)
     places = np.arange(len(lines))
     axes.barh(places - 0.2, [line["first"] for line in lines], 0.38, color=_BLUE, label="came first")
     axes.barh(places + 0.2, [line["chosen"] for line in lines], 0.38, color=_ORANGE, label="was chosen")
     axes.set_yticks(places, [_folded(line["title"]) for line in lines], fontsize=8)
     axes.set(
-        title="Other seeds",
+        title=f"Other seeds ({never} more never came first)" if never else "Other seeds",
         xlabel=f"seeds, of {facts['seeds']}",
         xlim=(0, facts["seeds"]),
         ylim=(len(lines) - 0.5, -0.5),
@@ -630,9 +632,9 @@ def _draw_variants(axes: Any, facts: Mapping[str, Any], name: str) -> None:
         axes.plot(line["difference"], place, "D", color=colour, markersize=7)
     axes.axvline(0, color=_GREY, linewidth=1)
     axes.set_yticks(range(len(lines)), [f"{line['name']}{' (this run)' if line['own'] else ''}" for line in lines])
-    axes.set(title=f"Against the table {facts['reference']}, {facts['title']}", ylim=(len(lines) - 0.5, -0.5))
+    axes.set(title=f"Other features, {facts['title']}", ylim=(len(lines) - 0.5, -0.5))
     axes.locator_params(axis="x", nbins=5)
-    axes.set_xlabel(f"{name}: gain, 95 % interval")
+    axes.set_xlabel(f"{name}: gain over the table\n{facts['reference']}, 95 % interval")
 
 
 def _folded(title: str) -> str:

@@ -263,7 +263,7 @@ def plan_features(
         )
     return FeaturePlan(contract, options, notes)
 
-# %% ../nbs/20_features.ipynb #e50be88b
+# %% ../nbs/20_features.ipynb #fc2fc748
 def _made_notes(contract: Contract, options: FeatureOptions) -> list[str]:
     "What was made of pairs of columns, or why nothing was."
     if options.construct == "none":
@@ -278,10 +278,9 @@ def _made_notes(contract: Contract, options: FeatureOptions) -> list[str]:
 
 def _polynomial_notes(contract: Contract, options: FeatureOptions) -> list[str]:
     "How many squares and products there are, of how many there could be."
-    numbers = sum(column.kind in ("number", "integer") for column in contract.features)
-    possible = numbers * (numbers + 1) // 2
     if not options.polynomial:
         return []
+    possible = len(polynomial_recipes(contract.features, 1_000_000, []))
     made = min(options.polynomial, possible)
     rest = (
         ""
