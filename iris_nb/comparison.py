@@ -197,7 +197,7 @@ def fold_rows(
     train = np.flatnonzero(deal < fold)
     return (train if groups is None else train[~np.isin(groups[train], groups[test])]), test
 
-# %% ../nbs/33_comparison.ipynb #d3bea82c
+# %% ../nbs/33_comparison.ipynb #aeac06fa
 def check_sides(
     y: pd.Series,  # labels as text
     dealt: Ints,  # the fold of each row in each repeat
@@ -251,7 +251,7 @@ def thread_count(
         return 1
     return int(asked) if asked else int(joblib.cpu_count())
 
-# %% ../nbs/33_comparison.ipynb #5e34a651
+# %% ../nbs/33_comparison.ipynb #275ba614
 @dataclass(frozen=True)
 class _Fold:
     "One fold, with its features prepared."
@@ -277,7 +277,7 @@ def _make_fold(features: Any, X: pd.DataFrame, y: pd.Series, sides: tuple[Ints, 
     prepared, seconds = _prepare(features, X, y, *sides)
     return _Fold(repeat, fold, *sides, prepared, seconds)
 
-# %% ../nbs/33_comparison.ipynb #6f3396d6
+# %% ../nbs/33_comparison.ipynb #f5a63c66
 @dataclass(frozen=True)
 class _Answer:
     "What one candidate did on one fold."
@@ -289,10 +289,11 @@ class _Answer:
     rows: tuple[int, int] = (0, 0)  # fitted on, tested
     scores: dict[str, float] = field(default_factory=dict)
     seconds: tuple[float, float] = (0.0, 0.0)  # processor time of fitting and of answering
+    proba: Floats | None = None  # answers to the rows tested, kept of the first deal only
     remarks: tuple[str, ...] = ()
     failure: str = ""  # why there are no scores
 
-# %% ../nbs/33_comparison.ipynb #454ede92
+# %% ../nbs/33_comparison.ipynb #dc899555
 def _answer(
     candidate: Candidate, fold: _Fold, features: Any, X: pd.DataFrame, y: pd.Series, asked: Question
 ) -> _Answer:
@@ -326,10 +327,11 @@ def _fit_and_score(
         (len(train), len(fold.test)),
         score_all(y.iloc[fold.test], proba, asked.classes, asked.positive),
         (seconds + fitted - begun, answered - fitted),
+        proba if fold.repeat == 0 else None,
         tuple(candidate.remarks(model)),
     )
 
-# %% ../nbs/33_comparison.ipynb #9983e299
+# %% ../nbs/33_comparison.ipynb #e154a7d6
 def _all_answers(
     candidates: Sequence[Candidate],
     features: Any,
@@ -543,7 +545,7 @@ def _score_words(line: Mapping[str, Any], asked: Question, folds: int) -> str:
     interval = "" if line["low"] is None else f" (95 % interval {line['low']:.3f} to {line['high']:.3f})"
     return f"mean {asked.measure.title} over {deals} folds is {line['mean']:.3f}{interval}"
 
-# %% ../nbs/33_comparison.ipynb #73e1c2ca
+# %% ../nbs/33_comparison.ipynb #cc8b81c5
 def _reason(
     chosen: Mapping[str, Any], board: list[dict[str, Any]], weighed: Mapping[str, Any], asked: Question, rows: int
 ) -> str:
@@ -605,7 +607,7 @@ def _baseline_words(chosen: Mapping[str, Any], board: list[dict[str, Any]], weig
         return f"The best candidate beats {base}; that the chosen one does is not shown ({_p(mine['p_holm'])})."
     return f"It beats {base} ({_p(mine['p_holm'])})."
 
-# %% ../nbs/33_comparison.ipynb #cd7039f1
+# %% ../nbs/33_comparison.ipynb #e263fb4e
 @dataclass(frozen=True)
 class Comparison:
     "The outcome of a comparison."
@@ -615,13 +617,29 @@ class Comparison:
     dealt: Ints  # the fold of each compared row in each repeat, -1 for never tested; shape (repeats, rows)
     places: Ints  # places of the compared rows among the rows given
     seconds: pd.DataFrame  # processor time of each candidate on each fold; no result, and never an input
+    candidates: tuple[Candidate, ...] = ()  # what was compared
+    answers: tuple[Any, ...] = field(default=(), repr=False)  # what each candidate did on each fold
 
     @property
     def chosen(self) -> str:
         "The name of the chosen candidate."
         return str(self.facts["chosen"])
 
-# %% ../nbs/33_comparison.ipynb #f15748f5
+    def candidate(self, name: str) -> Candidate:
+        "One of the compared candidates."
+        return next(candidate for candidate in self.candidates if candidate.name == name)
+
+    def out_of_fold(self, classes: int) -> dict[str, Floats]:
+        "What each candidate answered to the compared rows in the first deal, shape (rows, classes); NaN where untested."
+        found: dict[str, Floats] = {}
+        for answer in self.answers:
+            if answer.repeat == 0 and answer.proba is not None:
+                proba = found.setdefault(answer.name, np.full((len(self.places), classes), np.nan))
+                proba[self.dealt[0] == answer.fold] = answer.proba
+        failed = {answer.name for answer in self.answers if answer.failure}
+        return {name: proba for name, proba in found.items() if name not in failed}
+
+# %% ../nbs/33_comparison.ipynb #e1c79b1e
 def compare(
     candidates: Sequence[Candidate],  # what to compare
     features: Any,  # an unfitted transformer that gives a DataFrame
@@ -630,6 +648,7 @@ def compare(
     groups: npt.ArrayLike | None,  # rows of one group have equal numbers; None where there are no groups
     asked: Question,  # the terms
     times: npt.ArrayLike | None = None,  # rank of each row in time; None where time does not matter
+    before: Comparison | None = None,  # of the same rows and terms: its candidates are compared too, without new fits
 ) -> Comparison:  # leaderboard, choice, and every score
     "Compare candidates on shared folds and choose one by the declared rule."
     places = np.arange(len(y), dtype=np.int64)
@@ -643,9 +662,11 @@ def compare(
     asked = replace(asked, repeats=len(dealt))
     notes = _notes(y, y_few, bound, folds, asked, moments) + check_sides(y_few, dealt, bound)
     answers = _all_answers(candidates, features, (X_few, y_few, bound), dealt, asked)
+    if before is not None:
+        answers, candidates = [*before.answers, *answers], [*before.candidates, *candidates]
     facts = _facts(candidates, answers, folds, len(places), asked) | {"rows_train": len(y)}
     facts["notes"] = notes + _power(facts["statistics"], moments is not None)
-    return Comparison(facts, *_tables(answers, candidates, dealt, places))
+    return Comparison(facts, *_tables(answers, candidates, dealt, places), tuple(candidates), tuple(answers))
 
 # %% ../nbs/33_comparison.ipynb #ba504346
 def _facts(
@@ -677,7 +698,7 @@ def _facts(
         "rows_compared": rows,
     }
 
-# %% ../nbs/33_comparison.ipynb #522e3638
+# %% ../nbs/33_comparison.ipynb #b0ad54b7
 def _notes(
     y: pd.Series, compared: pd.Series, groups: Ints | None, folds: int, asked: Question, times: Any
 ) -> list[str]:
