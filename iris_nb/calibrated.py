@@ -71,7 +71,7 @@ class DealtFolds:
 
 MODEL_TYPES = ("iris_nb.calibrated.DealtFolds",)
 
-# %% ../nbs/44_calibrated.ipynb #e61c18a9
+# %% ../nbs/44_calibrated.ipynb #09e4457d
 def fit_calibrated(
     candidate: Candidate,  # what to fit
     Z: Any,  # prepared features (rows, features)
@@ -97,7 +97,7 @@ def fit_calibrated(
     whole.cv = DealtFolds(folds)  # which row was in which fold does not belong into a model file
     return whole
 
-
+# %% ../nbs/44_calibrated.ipynb #0d4decea
 def fit_pipeline(
     candidate: Candidate,  # what to fit
     features: Any,  # an unfitted transformer; it is cloned
@@ -308,7 +308,7 @@ def try_calibration(
     method, reason = _decided(lines)
     return CalibrationTrial(asked, method, reason, lines, folds, repeats, len(y))
 
-# %% ../nbs/44_calibrated.ipynb #cb43fa17
+# %% ../nbs/44_calibrated.ipynb #762def85
 def _tested(
     methods: Sequence[str], losses: Sequence[dict[str, tuple[float, float]]], ratio: float
 ) -> list[dict[str, Any]]:
@@ -337,7 +337,7 @@ def _tested(
     corrected = holm([np.nan if line["p"] is None else line["p"] for line in lines])
     return [line | {"p": float(p) if np.isfinite(p) else None} for line, p in zip(lines, corrected, strict=True)]
 
-
+# %% ../nbs/44_calibrated.ipynb #b1aa16c0
 def _decided(lines: Sequence[dict[str, Any]]) -> tuple[str, str]:
     "The method that is taken, and why."
     tried = [line for line in lines[1:] if line["log_loss"] is not None]

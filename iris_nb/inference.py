@@ -37,7 +37,7 @@ def answer_held_out(
     head = pd.DataFrame({"row": data.test_rows, "actual": data.test_labels})
     return pd.concat([head, answers], axis=1).astype({"actual": "str", "predicted": "str"})
 
-# %% ../nbs/50_inference.ipynb #37995f6e
+# %% ../nbs/50_inference.ipynb #9bea293b
 @dataclass(frozen=True)
 class Difference:
     "A row that the model file answers otherwise than training did."
@@ -57,7 +57,7 @@ class Proof:
     largest_difference: float | None  # of any probability; None if one is not a number
     first_different: Difference | None  # the first row that differs
 
-
+# %% ../nbs/50_inference.ipynb #a889e268
 def compare_answers(
     trained: pd.DataFrame,  # the training stage's answers
     served: pd.DataFrame,  # the model file's answers, in the same columns

@@ -366,7 +366,7 @@ def look_into(
     confused = confused_pairs(held_out, known, 20)
     return Insight(importance, alike, curves, regions, confused, view, positive, rows, shuffles, notes)
 
-# %% ../nbs/45_insight.ipynb #62cb67e0
+# %% ../nbs/45_insight.ipynb #e0124f68
 def _pairs(best: Sequence[str], most: int) -> list[tuple[str, str]]:
     "Pairs of the most important columns, the better ones first."
     places = sorted(combinations(range(min(len(best), most + 1)), 2), key=lambda pair: (sum(pair), pair))
@@ -380,7 +380,7 @@ def _thresholds(answers: Answers, data: StudyData, confidence: float) -> tuple[p
     positive = data.positive or data.classes[1]
     return threshold_view(answers, positive, np.round(np.linspace(0.01, 0.99, 99), 2).tolist(), confidence), positive
 
-
+# %% ../nbs/45_insight.ipynb #ce775172
 def _importance(
     pipeline: Any,
     data: StudyData,
@@ -410,7 +410,7 @@ def _importance(
         )
     return found, rows, shuffles, notes
 
-
+# %% ../nbs/45_insight.ipynb #2c7cb004
 def _notes(alike: Sequence[tuple[str, ...]], curves: Sequence[Any], regions: Sequence[Any], seen: bool) -> list[str]:
     "What a reader should know."
     notes = [

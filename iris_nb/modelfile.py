@@ -322,7 +322,7 @@ def load_model(
     extras = {file.removesuffix(".json"): _read_extra(file, content[file]) for file in EXTRA_FILES if file in content}
     return Model(pipeline, info, contract, sha256_bytes(content[MANIFEST]), extras)
 
-# %% ../nbs/42_modelfile.ipynb #de2995e4
+# %% ../nbs/42_modelfile.ipynb #8e500c6e
 def _read_info(data: bytes) -> dict[str, Any]:
     "What model.json says, if this library can read it."
     try:
@@ -340,7 +340,7 @@ def _read_info(data: bytes) -> dict[str, Any]:
         raise ModelFileError("model.json does not list the classes as texts")
     return info
 
-
+# %% ../nbs/42_modelfile.ipynb #87dd11fe
 def _check_classes(pipeline: Any, classes: list[str], contract: Contract) -> None:
     "Refuse parts that belong to different models."
     known = {str(name) for name in getattr(pipeline, "classes_", [])}

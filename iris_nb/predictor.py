@@ -49,7 +49,7 @@ def as_frame(
             )
     return pd.DataFrame({name: [row[name] for row in rows] for name in columns})
 
-# %% ../nbs/51_predictor.ipynb #07af6ab6
+# %% ../nbs/51_predictor.ipynb #893a7c4a
 def _answer(model: Model, frame: pd.DataFrame) -> Floats:
     "Probabilities of rows that are a DataFrame (rows, classes)."
     try:
@@ -82,11 +82,23 @@ def _read_extras(model: Model) -> tuple[Conformal | None, Domain | None]:
     return sets, domain
 
 
+def _sureness(by: Predictor, frame: pd.DataFrame, proba: Floats) -> pd.DataFrame:
+    "The prediction set, the domain mark and the distance of every row."
+    columns: dict[str, Any] = {}
+    if by.conformal is not None:
+        columns["set"] = set_texts(by.conformal.sets(proba), by._own)
+    if by.domain is not None:
+        distance = _distances(by._model, by.domain, frame)
+        columns |= {"domain": by.domain.mark(distance), "distance": distance}
+    found = pd.DataFrame(columns, index=frame.index)
+    return found.astype({name: "str" for name in ("set", "domain") if name in found})
+
+
 def _first_line(error: Exception) -> str:
     "What an error of a library says first."
     return (str(error).splitlines() or [type(error).__name__])[0]
 
-# %% ../nbs/51_predictor.ipynb #a491f4bd
+# %% ../nbs/51_predictor.ipynb #58509dd8
 class Predictor:
     "A saved model that answers rows."
 
@@ -125,15 +137,4 @@ class Predictor:
         frame = as_frame(rows, self.contract.feature_names)
         proba = _answer(self._model, frame)
         label = pd.Series(self._own[proba.argmax(axis=1)], index=frame.index, name="label")
-        return pd.concat([label, proba_frame(proba, self.classes, frame.index), self._sureness(frame, proba)], axis=1)
-
-    def _sureness(self, frame: pd.DataFrame, proba: Floats) -> pd.DataFrame:
-        "The prediction set, the domain mark and the distance of every row."
-        columns: dict[str, Any] = {}
-        if self.conformal is not None:
-            columns["set"] = set_texts(self.conformal.sets(proba), self._own)
-        if self.domain is not None:
-            distance = _distances(self._model, self.domain, frame)
-            columns |= {"domain": self.domain.mark(distance), "distance": distance}
-        found = pd.DataFrame(columns, index=frame.index)
-        return found.astype({name: "str" for name in ("set", "domain") if name in found})
+        return pd.concat([label, proba_frame(proba, self.classes, frame.index), _sureness(self, frame, proba)], axis=1)

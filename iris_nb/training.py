@@ -162,7 +162,7 @@ def calibration_text(
         ]
     )
 
-# %% ../nbs/40_training.ipynb #65953973
+# %% ../nbs/40_training.ipynb #6e32fd9b
 @dataclass(frozen=True)
 class Sureness:
     "Prediction sets and domain of a model, and what the held-out rows say about them."
@@ -185,7 +185,7 @@ class Sureness:
         sets = self.conformal.to_dict() | {"measured": covered, "sentences": self.sentences}
         return {"conformal": sets, "domain": self.domain_facts}
 
-
+# %% ../nbs/40_training.ipynb #50ad0c30
 def measure_sureness(
     data: StudyData,  # the run's data
     trained: Trained,  # the model and its answers
