@@ -192,7 +192,7 @@ def out_of_fold(
     inside = tuple(np.searchsorted(known, part) for part in parts)
     return OutOfFold(answers, places[known], inside, max(sizes), notes)
 
-# %% ../nbs/44_calibrated.ipynb #5db42a6d
+# %% ../nbs/44_calibrated.ipynb #c360cc0d
 def training_sample(
     data: StudyData,  # the run's data
     most: int,  # the most rows
@@ -201,7 +201,7 @@ def training_sample(
     "Training rows for further fits: all of them, or a stratified subsample."
     y = data.train_labels
     places = stratified_sample(y, most, seed) if len(y) > most else np.arange(len(y))
-    groups, times = real_groups(data.train_groups[places]), getattr(data, "train_times", None)
+    groups, times = real_groups(data.train_groups[places]), data.train_times
     X, y = data.train.iloc[places].reset_index(drop=True), y.iloc[places].reset_index(drop=True)
     return X, y, groups, None if times is None else np.asarray(times)[places], places.astype(np.int64)
 
@@ -239,7 +239,7 @@ def methods_to_try(
     own = model.method if isinstance(model, CalibratedClassifierCV) else ""
     return tuple(m for m in METHODS if m != own and (m != "isotonic" or rows >= FEWEST_ISOTONIC))
 
-# %% ../nbs/44_calibrated.ipynb #60af62a8
+# %% ../nbs/44_calibrated.ipynb #8701616e
 def _refusal(asked: str, data: StudyData, class_weight: ClassWeight) -> str:
     "Why no trial is made; empty if one is."
     if asked not in ("auto", "none", *METHODS):
@@ -249,7 +249,7 @@ def _refusal(asked: str, data: StudyData, class_weight: ClassWeight) -> str:
         return "was not asked for" if asked == "none" else f"by the method {asked} was asked for"
     if class_weight != "none":
         return "was not tried: class weights shift the probabilities on purpose, and it would shift them back"
-    if getattr(data, "train_times", None) is not None:
+    if data.train_times is not None:
         return "was not tried: the rows have an order in time, and folds that only look back are too few for it"
     if len(data.train_labels) < 50:
         return f"was not tried: {len(data.train_labels)} training rows are too few to tell whether it helps"

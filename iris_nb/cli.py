@@ -21,7 +21,7 @@ from .errors import InputError, IrisNbError, StoppedError
 __all__ = ['app', 'contract_app', 'cache_app', 'Target', 'Profile', 'Drop', 'MetricName', 'Positive', 'Encoding', 'Assignments',
            'Files', 'AsJson', 'Source', 'main', 'run', 'params', 'settings', 'runs', 'show', 'open_report', 'delete',
            'sync', 'ui', 'contract_show', 'contract_accept', 'explain', 'resume', 'debug', 'one_stage', 'cache',
-           'cache_prune', 'clean', 'diff', 'export', 'sweep', 'sweeps', 'reproduce']
+           'cache_prune', 'clean', 'diff', 'export', 'sweep', 'sweeps', 'reproduce', 'import_model_command']
 
 # %% ../nbs/90_cli.ipynb #a489aafb
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from iris_nb.reproduce import Outcome
     from iris_nb.settings import Settings
 
-# %% ../nbs/90_cli.ipynb #f5ca5ccc
+# %% ../nbs/90_cli.ipynb #421854da
 app = typer.Typer(
     name="iris-nb",
     help="A table of labelled measurements in; an executed, reported and registered study out.",
@@ -46,7 +46,7 @@ app.add_typer(contract_app, name="contract")
 cache_app = typer.Typer(help="List or remove the results that are kept of stages.", rich_markup_mode=None)
 app.add_typer(cache_app, name="cache")
 
-# %% ../nbs/90_cli.ipynb #195f5b2e
+# %% ../nbs/90_cli.ipynb #a9408cdd
 Target = Annotated[str | None, typer.Option(help="column with the classes")]
 Profile = Annotated[str, typer.Option(help="how much is done: quick, standard or thorough")]
 Drop = Annotated[list[str] | None, typer.Option(help="column to leave out; may be given several times")]
@@ -158,7 +158,7 @@ class _Lines:
         sys.stderr.write(f"{start}{name:<10} {status:<7} {seconds:6.1f} s  {note}".rstrip() + "\n")
         sys.stderr.flush()
 
-# %% ../nbs/90_cli.ipynb #12d0b4c5
+# %% ../nbs/90_cli.ipynb #57e9be19
 @app.command()
 def run(
     source: Source = "",
@@ -197,7 +197,7 @@ def run(
     _print_json(result) if as_json else _print_summary(result)
     raise typer.Exit(0 if result["gate"]["passed"] else 3)
 
-# %% ../nbs/90_cli.ipynb #9d0daffa
+# %% ../nbs/90_cli.ipynb #4bcf27d6
 def _print_summary(result: dict[str, Any], now: str = "now") -> None:
     "The end of a run, for a person."
     metric = result["metric"]
@@ -262,7 +262,7 @@ def settings(as_json: AsJson = False) -> None:
     else:
         _print_table(rows, ["name", "value", "source", "meaning"])
 
-# %% ../nbs/90_cli.ipynb #96cd6692
+# %% ../nbs/90_cli.ipynb #16b13871
 @app.command()
 def runs(as_json: AsJson = False) -> None:
     "List the runs, newest first."
@@ -288,7 +288,7 @@ def _row(result: dict[str, Any]) -> dict[str, Any]:
     version = f"{model['name']}/{model['version']}" if model["version"] else ""
     return result | {"best model": result["chosen"], "score": score, "model": version}
 
-# %% ../nbs/90_cli.ipynb #f5a0cd22
+# %% ../nbs/90_cli.ipynb #a2442810
 @app.command()
 def show(
     asked: Annotated[
@@ -324,7 +324,7 @@ def _report_of(run_dir: Path) -> Path:
     index = run_dir / "index.html"
     return render_report(run_dir) if read_run(run_dir)["status"] == "killed" or not index.exists() else index
 
-# %% ../nbs/90_cli.ipynb #055bef12
+# %% ../nbs/90_cli.ipynb #31431f08
 @app.command("open")
 def open_report(
     asked: Annotated[
@@ -349,7 +349,7 @@ def open_report(
     typer.echo(str(index))
     webbrowser.open(index.as_uri())
 
-# %% ../nbs/90_cli.ipynb #18169581
+# %% ../nbs/90_cli.ipynb #6655779a
 @app.command()
 def delete(
     asked: Annotated[list[str], typer.Argument(metavar="RUN…", help="ids, beginnings of ids, names, or latest")],
@@ -372,7 +372,7 @@ def delete(
         delete_run(run_dir)
         typer.echo(f"deleted {run_dir.name}")
 
-# %% ../nbs/90_cli.ipynb #04f35987
+# %% ../nbs/90_cli.ipynb #ab44ca68
 @app.command()
 def sync(
     everything: Annotated[
@@ -390,7 +390,7 @@ def sync(
     if not done:
         typer.echo("every run is in MLflow already", err=True)
 
-# %% ../nbs/90_cli.ipynb #c01761d0
+# %% ../nbs/90_cli.ipynb #7a5e00a5
 @app.command()
 def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="port on this machine")] = 5000,
@@ -421,7 +421,7 @@ def ui(
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.execv(sys.executable, command)  # noqa: S606  # this Python, no shell
 
-# %% ../nbs/90_cli.ipynb #398da790
+# %% ../nbs/90_cli.ipynb #6e996413
 @contract_app.command("show")
 def contract_show(
     asked: Annotated[
@@ -465,7 +465,7 @@ def contract_accept(
             "it holds the ranges and the category names of a table whose rows are private; read it before", err=True
         )
 
-# %% ../nbs/90_cli.ipynb #f1e9614c
+# %% ../nbs/90_cli.ipynb #6f9d0b50
 @app.command()
 def explain(
     stage: Annotated[str, typer.Argument(metavar="[STAGE]", help="only this stage")] = "",
@@ -502,7 +502,7 @@ def explain(
     else:
         _print_table(rows, ["stage", "status", "reason"])
 
-# %% ../nbs/90_cli.ipynb #558a5720
+# %% ../nbs/90_cli.ipynb #c261db65
 @app.command()
 def resume(
     asked: Annotated[
@@ -543,7 +543,7 @@ def debug(
     if lab and sys.stdout.isatty() and find_spec("jupyterlab"):
         os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", str(path)])  # noqa: S606  # this Python, no shell
 
-# %% ../nbs/90_cli.ipynb #45957037
+# %% ../nbs/90_cli.ipynb #036652b3
 @app.command("stage")
 def one_stage(
     name: Annotated[str, typer.Argument(metavar="STAGE", help="data, features, models, training, inference or report")],
@@ -570,7 +570,7 @@ def one_stage(
     typer.echo(f"{'run':<18} {result['run']} (partial: '{stage}' on the files of {source.name})")
     typer.echo(f"{'page':<18} {Path(result['run_dir']) / f'{stage}.html'}")
 
-# %% ../nbs/90_cli.ipynb #b61c6c61
+# %% ../nbs/90_cli.ipynb #1aad0faa
 @cache_app.callback(invoke_without_command=True)
 def cache(
     context: typer.Context,
@@ -602,7 +602,7 @@ def cache(
     )
     typer.echo(f"{len(rows)} results, {size_text(total)} of at most {size_text(settings.cache_gb * 1e9)}", err=True)
 
-# %% ../nbs/90_cli.ipynb #b5418f2f
+# %% ../nbs/90_cli.ipynb #02bd0822
 @cache_app.command("prune")
 def cache_prune(
     older: Annotated[
@@ -620,7 +620,7 @@ def cache_prune(
     gone = clean_cache(_settings(), parse_age(older) if older else None, size, really=True)
     typer.echo(f"removed {len(gone)} results, {size_text(sum(entry.size for entry in gone))}")
 
-# %% ../nbs/90_cli.ipynb #266ca836
+# %% ../nbs/90_cli.ipynb #b8144ed3
 @app.command()
 def clean(
     older: Annotated[
@@ -674,7 +674,7 @@ def _print_blocks(blocks: list[Any]) -> None:
             console.print(Text(f"  {line}", style=style), soft_wrap=True)
         console.print()
 
-# %% ../nbs/90_cli.ipynb #375af575
+# %% ../nbs/90_cli.ipynb #7de1e7dc
 @app.command()
 def diff(
     left: Annotated[
@@ -708,7 +708,7 @@ def diff(
 
         webbrowser.open(page.resolve().as_uri())
 
-# %% ../nbs/90_cli.ipynb #50cacba6
+# %% ../nbs/90_cli.ipynb #276c1c62
 @app.command()
 def export(
     asked: Annotated[
@@ -776,7 +776,7 @@ class _SweepLines:
             sys.stderr.write(f"\r\x1b[2K{line[:110]}" if n["running"] + n["pending"] else "\r\x1b[2K")
         sys.stderr.flush()
 
-# %% ../nbs/90_cli.ipynb #22f9ee76
+# %% ../nbs/90_cli.ipynb #f5678f5a
 @app.command()
 def sweep(
     source: Source = "",
@@ -809,7 +809,7 @@ def sweep(
     request = Request(source, options, profile, assignments or [], files or [], name, argv)
     _run_sweep(request, resume, jobs, sure, as_json)
 
-# %% ../nbs/90_cli.ipynb #929be91f
+# %% ../nbs/90_cli.ipynb #d8c5896b
 def _run_sweep(request: Request, resume: str, jobs: int, sure: bool, as_json: bool) -> None:
     "Begin a sweep or go on with one; print how it ended."
     from iris_nb.sweep import QuietSweep, plan_sweep, resume_sweep, run_sweep, summarize_sweep
@@ -921,3 +921,28 @@ def _print_outcome(outcome: Outcome, as_json: bool) -> None:
     for word, place in (("attestation", path), ("kept", kept)):
         if place:
             typer.echo(f"{word:<12} {place}")
+
+# %% ../nbs/90_cli.ipynb #c154efa1
+@app.command("import-model")
+def import_model_command(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="what joblib.dump or pickle.dump wrote")],
+    name: Annotated[str, typer.Option(help="what to call the candidate")],
+    trust: Annotated[
+        str, typer.Option(metavar="SHA256", help="of the file, from its author; such files run code")
+    ] = "",
+    table: Annotated[
+        str, typer.Option(metavar="SOURCE", help="a table to check it on, and to score it as it came")
+    ] = "",
+    target: Annotated[str, typer.Option(metavar="COLUMN", help="the column that it predicts")] = "",
+    as_json: AsJson = False,
+) -> None:
+    "Make a candidate of a model that an older scikit-learn script saved."
+    from iris_nb.legacy import import_model, import_report
+
+    settings = _settings()
+    facts = import_model(file, name, trust, table, target, settings.home / "data")
+    if as_json:
+        _print_json(facts)
+        return
+    for line in import_report(facts):
+        typer.echo(line)

@@ -47,7 +47,7 @@ __all__ = ['IMPORTABLE', 'MODELS', 'MARK', 'MODEL_TYPES', 'unpack', 'Glance', 'g
            'renew', 'remedy', 'import_model', 'label_texts', 'Imported', 'legacy_candidates', 'import_report',
            'score_as_it_came']
 
-# %% ../nbs/38_legacy.ipynb #bdd47a16
+# %% ../nbs/38_legacy.ipynb #f4c7f3df
 _LARGEST = 2**30  # bytes
 
 
@@ -92,7 +92,7 @@ def _all_of(whole: bytes, ended: bool) -> bytes:
         raise ModelFileError("the file is cut short: its end is missing; copy it again from where it came")
     return whole
 
-# %% ../nbs/38_legacy.ipynb #f9535142
+# %% ../nbs/38_legacy.ipynb #976f9da3
 def _is_pickle(data: bytes) -> bytes:
     "The same bytes, if they can be a pickle of protocol 2 or later."
     if len(data) > 2 and data[0] == 0x80 and 2 <= data[1] <= 5:
@@ -143,7 +143,7 @@ def _names(raw: bytes) -> Iterator[str]:
     except ValueError:
         return
 
-# %% ../nbs/38_legacy.ipynb #0e683886
+# %% ../nbs/38_legacy.ipynb #3839d1b2
 def check_trust(
     data: bytes,  # the content of the file
     trust: str,  # the SHA-256 that its author gave; empty for none
@@ -207,7 +207,7 @@ def _path_of(estimator: Any) -> str:
         "scikit-learn's usual classifiers and number transformers can; write such a model as a candidate of its own"
     )
 
-# %% ../nbs/38_legacy.ipynb #cac4a892
+# %% ../nbs/38_legacy.ipynb #f4b29aec
 def to_plain(
     value: Any,  # an estimator, or one of its settings
     where: str = "the model",  # what it is, for messages
@@ -279,7 +279,7 @@ def from_plain(
         return dict(from_plain(content))
     raise ModelFileError(f"the description of the model holds {{{name_list(value)}}}, which means nothing")
 
-# %% ../nbs/38_legacy.ipynb #6407a559
+# %% ../nbs/38_legacy.ipynb #91ffa802
 _NEW_NAMES = {"base_estimator": "estimator"}
 _GONE = {"algorithm", "min_impurity_split", "multi_class", "penalty", "presort", "store_cv_values"}
 _NEW_VALUES: dict[tuple[str, str, Any], Any] = {
@@ -391,7 +391,7 @@ def _inspect(path: Path) -> dict[str, Any]:
             facts["answers"] = _answers(model, facts, pd.read_parquet("table.parquet"), read_json(Path("columns.json")))
         return facts
 
-# %% ../nbs/38_legacy.ipynb #2f0c0e92
+# %% ../nbs/38_legacy.ipynb #4d03bd9f
 def _facts(model: Any) -> dict[str, Any]:
     "What the model is, as plain data."
     if not isinstance(model, BaseEstimator):
@@ -417,7 +417,7 @@ def _facts(model: Any) -> dict[str, Any]:
         "n_features": getattr(model, "n_features_in_", None),
     }
 
-# %% ../nbs/38_legacy.ipynb #01034a08
+# %% ../nbs/38_legacy.ipynb #2b34f583
 _OF_COLUMNS = (
     "ColumnTransformer",
     "FeatureUnion",
@@ -437,7 +437,7 @@ def _without_columns(model: Any) -> tuple[Any, list[str]]:
     notes = [f"the step '{name}' was left out: the study's own features stand for it" for name in dropped]
     return (Pipeline(kept) if len(kept) > 1 else kept[0][1]), notes
 
-# %% ../nbs/38_legacy.ipynb #9d4b0c2d
+# %% ../nbs/38_legacy.ipynb #bd28d874
 def _answers(model: Any, facts: dict[str, Any], table: pd.DataFrame, features: list[str]) -> dict[str, Any]:
     "The model's answers to every row; a sentence instead where it cannot give any."
     if facts["classes"] is None:
@@ -481,7 +481,7 @@ def _rows_for(facts: dict[str, Any], table: pd.DataFrame, features: list[str]) -
 def _spelling(name: str) -> str:
     return re.sub(r"\(.*?\)|[^a-z0-9]", "", name.casefold())
 
-# %% ../nbs/38_legacy.ipynb #ba9a1f9e
+# %% ../nbs/38_legacy.ipynb #4f682d88
 def _in_other_process(
     data: bytes, table: pd.DataFrame | None, features: list[str]
 ) -> tuple[dict[str, Any], pd.DataFrame | None]:
@@ -513,7 +513,7 @@ def _in_other_process(
             )
         return json.loads(result.read_text(encoding="utf-8")), pd.read_parquet(answers) if answers.is_file() else None
 
-# %% ../nbs/38_legacy.ipynb #b0a1ce0c
+# %% ../nbs/38_legacy.ipynb #4494372f
 def remedy(
     name: str,  # of the file
     version: str,  # of the scikit-learn that wrote it; empty if it does not say
@@ -548,7 +548,7 @@ def _explain(result: dict[str, Any], seen: Glance, name: str) -> ModelFileError:
         f"{remedy(name, seen.version)}"
     )
 
-# %% ../nbs/38_legacy.ipynb #f668799b
+# %% ../nbs/38_legacy.ipynb #87ac58b7
 MODELS = "models"  # the folder below data/
 MARK = "may have seen these rows"
 
@@ -584,7 +584,7 @@ def import_model(
     write_json(place, facts)
     return facts
 
-# %% ../nbs/38_legacy.ipynb #2b9b4a4d
+# %% ../nbs/38_legacy.ipynb #2d6f297a
 def _free_place(name: str, data_dir: Path) -> Path:
     "Where a new model is written down."
     if not name or plain_name(name) != name:
@@ -625,7 +625,7 @@ def _table(source: str, target: str) -> tuple[Any, Contract | None]:
         )
     return table, infer_contract(table.frame, table.name, column)
 
-# %% ../nbs/38_legacy.ipynb #69db8516
+# %% ../nbs/38_legacy.ipynb #1c199215
 def _record(name: str, file: str, sha256: str, seen: Glance, result: dict[str, Any]) -> dict[str, Any]:
     "What is written down about a model; whatever the other process said is checked here or on building."
     classes, features, number = (result.get(key) for key in ("classes", "features", "n_features"))
@@ -668,7 +668,7 @@ def label_texts(
     "Classes as text."
     return [str(text) for text in label_text(pd.Series(list(classes)))]
 
-# %% ../nbs/38_legacy.ipynb #aeec36ef
+# %% ../nbs/38_legacy.ipynb #97df4655
 def _keep_answers(
     facts: dict[str, Any],
     result: dict[str, Any],
@@ -707,7 +707,7 @@ def _keep_answers(
         "sha256": sha256_file(place),
     }
 
-# %% ../nbs/38_legacy.ipynb #16762f8b
+# %% ../nbs/38_legacy.ipynb #aea62c9a
 class Imported(Candidate):
     "A model that was saved elsewhere, to be fitted anew."
 
@@ -724,6 +724,11 @@ class Imported(Candidate):
             f"it is of the kind of {like[0].title}" if like else "its kind is not among the candidates of this library"
         )
         self.takes_weights = _weights_name(estimator) != "" or "priors" in last.get_params()
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        "What it takes to make this candidate again, as JSON can hold it."
+        return {"imported": {key: value for key, value in self.facts.items() if key != "answers"}}
 
     def build(self, seed: int) -> Any:
         model = from_plain(self.facts["estimator"])
@@ -781,7 +786,7 @@ _TYPES = {
 }
 MODEL_TYPES = tuple(f"{home}.{name}" for home, names in _TYPES.items() for name in names.split())
 
-# %% ../nbs/38_legacy.ipynb #6a36e411
+# %% ../nbs/38_legacy.ipynb #024124bc
 def legacy_candidates(
     names: Sequence[str],  # of imported models
     data_dir: Path,  # the project's data folder
@@ -810,7 +815,7 @@ def _stored(names: Sequence[str], data_dir: Path) -> list[dict[str, Any]]:
         found.append(facts)
     return found
 
-# %% ../nbs/38_legacy.ipynb #52550ed4
+# %% ../nbs/38_legacy.ipynb #1739f7bb
 def import_report(
     facts: Mapping[str, Any],  # as `import_model` gave them
 ) -> list[str]:  # lines for a person

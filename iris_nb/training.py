@@ -185,7 +185,7 @@ class Sureness:
         sets = self.conformal.to_dict() | {"measured": covered, "sentences": self.sentences}
         return {"conformal": sets, "domain": self.domain_facts}
 
-# %% ../nbs/40_training.ipynb #50ad0c30
+# %% ../nbs/40_training.ipynb #35b56710
 def measure_sureness(
     data: StudyData,  # the run's data
     trained: Trained,  # the model and its answers
@@ -205,7 +205,7 @@ def measure_sureness(
     distance = domain.distance(prepare.transform(data.test))
     right = trained.answers.proba.argmax(axis=1) == trained.answers.codes
     own = next(one for one in covered if one.kind == kind)
-    in_time = getattr(data, "train_times", None) is not None
+    in_time = data.train_times is not None
     accuracy = float(np.trace(fold_answers.answers.counts) / len(fold_answers.answers.codes))
     sentences = conformal_sentences(conformal, own, accuracy, confidence, in_time)
     return Sureness(conformal, domain, covered, distance, right, sentences)

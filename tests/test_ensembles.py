@@ -226,11 +226,11 @@ def test_recipes_and_names() -> None:
     assert ensemble_candidates([], []) == []
     assert [e.name for e in ensemble_candidates(["stacking", "soft"], MEMBERS)] == ["soft", "stacking"]
     for kind in ENSEMBLES:
-        assert ensemble_from(of(kind, 2).recipe, CANDIDATES).recipe == of(kind, 2).recipe
+        assert ensemble_from(of(kind, 2).recipe).recipe == of(kind, 2).recipe
         assert of(kind).complexity > max(candidate.complexity for candidate in CANDIDATES)
         assert all(member.title in of(kind).describe() for member in MEMBERS)
     with pytest.raises(ParameterError, match="did you mean 'lda'"):
-        ensemble_from({"ensemble": "soft", "members": ["ldda", "knn"], "picked": 0}, CANDIDATES)
+        ensemble_from({"ensemble": "soft", "members": [{"candidate": "ldda"}, {"candidate": "knn"}], "picked": 0})
 
 
 @pytest.mark.parametrize(
