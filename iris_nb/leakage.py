@@ -21,12 +21,12 @@ from .errors import ParameterError, StageError, did_you_mean, name_list
 from .split import Split
 
 # %% auto #0
-__all__ = ['CODES', 'SEVERITIES', 'Finding', 'LeakageError', 'stop_on_errors', 'check_silence', 'mark_silenced', 'Evidence',
-           'balanced', 'column_score', 'score_together', 'same_as_target', 'find_answers', 'find_telling_gaps',
-           'find_equal_rows', 'find_near_duplicates', 'find_ids', 'find_overlaps', 'Audit', 'audit_leakage',
-           'audit_table']
+__all__ = ['CODES', 'CONTROL_CODES', 'SEVERITIES', 'Finding', 'LeakageError', 'stop_on_errors', 'check_silence', 'mark_silenced',
+           'Evidence', 'balanced', 'column_score', 'score_together', 'same_as_target', 'find_answers',
+           'find_telling_gaps', 'find_equal_rows', 'find_near_duplicates', 'find_ids', 'find_overlaps', 'Audit',
+           'audit_leakage', 'audit_table']
 
-# %% ../nbs/16_leakage.ipynb #15fb4290
+# %% ../nbs/16_leakage.ipynb #4c6c62e0
 CODES = {
     "L001": "equal rows",
     "L002": "near duplicates across the split",
@@ -36,6 +36,10 @@ CODES = {
     "L006": "training rows later than held-out rows",
     "L007": "gaps give the target away",
     "L008": "equal rows of different classes",
+}
+CONTROL_CODES = {  # of the stage `models`, which has the models that these need
+    "L101": "shuffled labels score above chance",
+    "L102": "the real labels score no better than shuffled ones",
 }
 SEVERITIES = ("error", "warning", "info")
 
@@ -92,20 +96,20 @@ def stop_on_errors(
         f"if it may stay, silence it with -p {shlex.quote(f'silence=[{silence}]')}"
     )
 
-# %% ../nbs/16_leakage.ipynb #8477a9d4
+# %% ../nbs/16_leakage.ipynb #909dff58
 def check_silence(
     silence: Sequence[str],  # such as L003 or L003:outcome
     columns: Sequence[str],  # the table's columns
 ) -> list[tuple[str, str]]:  # code and column; the column is empty where all are meant
     "The findings that a person has silenced; a ParameterError for a code or column that does not exist."
-    wanted = []
+    wanted, known = [], [*CODES, *CONTROL_CODES]
     for entry in silence:
         code, _, column = entry.partition(":")
         code, column = code.strip().upper(), column.strip()
-        if code not in CODES:
+        if code not in known:
             raise ParameterError(
-                f"silence has '{entry}', and there is no finding of the code '{code}'; the codes are {', '.join(CODES)}"
-                f"{did_you_mean(code, CODES)}"
+                f"silence has '{entry}', and there is no finding of the code '{code}'; the codes are {', '.join(known)}"
+                f"{did_you_mean(code, known)}"
             )
         if column and column not in columns:
             raise ParameterError(
@@ -185,7 +189,7 @@ def balanced(
     counts = np.bincount(codes)
     return float((right[counts > 0] / counts[counts > 0]).mean())
 
-# %% ../nbs/16_leakage.ipynb #5abe4766
+# %% ../nbs/16_leakage.ipynb #5999f314
 def _lookup(values: np.ndarray, codes: np.ndarray, learn: np.ndarray) -> np.ndarray:
     "What a lookup table says: for each value the class that is most frequent among the rows learnt from, classes weighed equally."
     classes = int(codes.max()) + 1
@@ -252,7 +256,7 @@ def column_score(
         said[left_out] = rule(values, codes, ~left_out)[left_out]
     return balanced(codes, said)
 
-# %% ../nbs/16_leakage.ipynb #e201dab4
+# %% ../nbs/16_leakage.ipynb #d69a8b55
 def _table_of_numbers(features: pd.DataFrame) -> np.ndarray:
     "Features as numbers without gaps: categories of up to twenty values one by one, else by frequency; gaps by the median."
     columns = []
@@ -273,7 +277,7 @@ def _table_of_numbers(features: pd.DataFrame) -> np.ndarray:
             columns.append(gaps.astype(float))
     return np.column_stack(columns)
 
-# %% ../nbs/16_leakage.ipynb #6571f167
+# %% ../nbs/16_leakage.ipynb #b05d2c71
 def score_together(
     features: pd.DataFrame,  # conformed features of some rows
     codes: np.ndarray,  # their classes, numbered from 0
@@ -373,7 +377,7 @@ def _gives_away(name: str, severity: str, alone: float, same: float, others: flo
     what = f"The column '{name}' by itself {gives}: {how}, {score}."
     return Finding("L003", severity, what, why, f"Leave it out with {_drop(name)}", (name,), facts=facts)
 
-# %% ../nbs/16_leakage.ipynb #eed9debc
+# %% ../nbs/16_leakage.ipynb #cdbd9850
 def find_telling_gaps(
     evidence: Evidence,  # a table and its split
 ) -> list[Finding]:  # L007, one a column
@@ -409,7 +413,7 @@ def _telling_gap(name: str, label: str, share: float, two: bool) -> Finding:
         facts={"share": share},
     )
 
-# %% ../nbs/16_leakage.ipynb #72dc0597
+# %% ../nbs/16_leakage.ipynb #8449e738
 def _few_rows(evidence: Evidence, chosen: np.ndarray) -> str:
     if not evidence.show_rows or not 0 < int(chosen.sum()) <= 8:
         return ""
@@ -501,7 +505,7 @@ def _other_columns(evidence: Evidence) -> np.ndarray:
     hashes: np.ndarray = pd.util.hash_pandas_object(evidence.features[others], index=False).to_numpy()
     return hashes
 
-# %% ../nbs/16_leakage.ipynb #b1407bb0
+# %% ../nbs/16_leakage.ipynb #62bfabcf
 def find_near_duplicates(
     evidence: Evidence,  # a table and its split
 ) -> list[Finding]:  # L002, at most once
@@ -564,7 +568,7 @@ def _id_finding(name: str, different: int, rows: int) -> Finding:
     remedy = f"Leave it out with {_drop(name)}; if it says which rows belong together, name it with {group}"
     return Finding("L004", "warning", what, why, remedy, (name,), facts={"different": different})
 
-# %% ../nbs/16_leakage.ipynb #457c4b95
+# %% ../nbs/16_leakage.ipynb #0b13adbc
 def find_overlaps(
     evidence: Evidence,  # a table and its split
 ) -> list[Finding]:  # L005 and L006, each at most once
@@ -594,7 +598,7 @@ def _overlap(evidence: Evidence, late: int, grouped: bool) -> Finding:
     )
     return Finding("L006", "warning" if grouped else "error", what, why, remedy, (evidence.time,), rows=late)
 
-# %% ../nbs/16_leakage.ipynb #a35db225
+# %% ../nbs/16_leakage.ipynb #a1a998f9
 @dataclass(frozen=True)
 class Audit:
     "What the audit found, and what it looked at."
@@ -613,7 +617,7 @@ class Audit:
         findings = [f.to_dict() for f in self.findings]
         return {"findings": findings, "counts": counts | {"silenced": silenced}, "checks": checks, "notes": self.notes}
 
-# %% ../nbs/16_leakage.ipynb #ca085b24
+# %% ../nbs/16_leakage.ipynb #4875133f
 def audit_leakage(
     evidence: Evidence,  # a table and its split
     equal: np.ndarray,  # int64, equal rows have equal numbers
@@ -633,7 +637,7 @@ def audit_leakage(
     found = sorted([*answers, *gaps, *rest], key=lambda f: (SEVERITIES.index(f.severity), f.code))
     return Audit(mark_silenced(found, silenced), _notes(evidence))
 
-# %% ../nbs/16_leakage.ipynb #a0674734
+# %% ../nbs/16_leakage.ipynb #2d0f58d8
 def _notes(evidence: Evidence) -> list[str]:
     train, notes = int((~evidence.split.test).sum()), []
     if len(evidence.sample) < train:
