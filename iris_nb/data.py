@@ -248,7 +248,7 @@ def _with_reasons(contract: Contract, group: str, time: str) -> Contract:
     columns = [replace(c, reason=reasons[c.name]) if c.name and c.name in reasons else c for c in contract.columns]
     return replace(contract, columns=tuple(columns))
 
-# %% ../nbs/10_data.ipynb #7581692c
+# %% ../nbs/10_data.ipynb #8a4c396f
 def _moments(frame: pd.DataFrame, name: str) -> pd.Series:
     "The column of time, ready to be ordered; a ParameterError if it cannot be."
     series = frame[name]
@@ -281,7 +281,7 @@ def _split(
         return split_groups(labels, features, groups, test_size, seed)
     return split_rows(labels, features, test_size, seed)
 
-# %% ../nbs/10_data.ipynb #a1003021
+# %% ../nbs/10_data.ipynb #d5f415fb
 def _asked_facts(frame: pd.DataFrame, split: Split, asked: tuple[str, str]) -> dict[str, Any]:
     "What data.json says of groups and time."
     group, time = asked
@@ -357,7 +357,7 @@ def prepare_data(
     study = Study(table, frame, rows, contract, violations, Split.none(), {"show_rows": show}, page=quality_page)
     return _finish(study, [*table.notes, *notes, *more], positive, (group, time), (test_size, seed), silence)
 
-# %% ../nbs/10_data.ipynb #ab78e43f
+# %% ../nbs/10_data.ipynb #1a8e0964
 def _finish(
     study: Study,
     notes: list[str],
@@ -400,7 +400,7 @@ def _facts(study: Study, labels: pd.Series, positive: str, notes: list[str]) -> 
         "contract": "reviewed" if contract.reviewed else "inferred",
     }
 
-# %% ../nbs/10_data.ipynb #d77c97cb
+# %% ../nbs/10_data.ipynb #6a62858b
 def save_data(
     run: RunFolder,  # where to leave the files
     study: Study,  # what to leave
@@ -525,7 +525,7 @@ def load_data(
     split = pd.read_parquet(run.input("data", "split.parquet"))
     return StudyData(frame, read_contract(run.input("data", "contract.json")), split, facts)
 
-# %% ../nbs/10_data.ipynb #98c56f1b
+# %% ../nbs/10_data.ipynb #c40ca64d
 @dataclass(frozen=True)
 class Shown:
     "Sentences and a table, as a notebook page shows them."
@@ -621,7 +621,7 @@ def show_sample(
     table.insert(0, "row in the source", study.rows[:5], allow_duplicates=True)
     return Shown(["The first rows:"], table)
 
-# %% ../nbs/10_data.ipynb #7f0e67cf
+# %% ../nbs/10_data.ipynb #5f9afcae
 def show_leakage(
     study: Study,  # a prepared study
 ) -> Shown:  # a line a finding

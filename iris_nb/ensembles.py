@@ -473,7 +473,7 @@ def ensemble_candidates(
         raise ParameterError(f"an ensemble picks at least 2 members, not {most}; 0 takes all of them")
     return [kind(useful, most) for name, kind in ENSEMBLES.items() if name in names]
 
-# %% ../nbs/35_ensembles.ipynb #6d04c20b
+# %% ../nbs/35_ensembles.ipynb #18e3ae6a
 def ensemble_from(
     recipe: Mapping[str, Any],  # as `Ensemble.recipe` gave it
     again: Callable[[Mapping[str, Any]], Candidate] = candidate_from,  # makes a member of its own recipe
@@ -482,7 +482,7 @@ def ensemble_from(
     members = [again(member) for member in recipe["members"]]
     return ensemble_candidates([recipe["ensemble"]], members, recipe["picked"])[0]
 
-
+# %% ../nbs/35_ensembles.ipynb #ce20db02
 def member_weights(
     model: Any,  # a fitted ensemble
 ) -> dict[str, float | None]:  # member → its weight in the average; None where a model on top decides

@@ -707,7 +707,7 @@ def _keep_answers(
         "sha256": sha256_file(place),
     }
 
-# %% ../nbs/38_legacy.ipynb #aea62c9a
+# %% ../nbs/38_legacy.ipynb #e4d29554
 class Imported(Candidate):
     "A model that was saved elsewhere, to be fitted anew."
 
@@ -735,8 +735,9 @@ class Imported(Candidate):
         if not hasattr(model, "predict_proba"):
             model = CalibratedClassifierCV(model, cv=RareSafeFolds(3, seed), ensemble=False)
         fixed = {"random_state": seed, "n_jobs": None, "verbose": False, "warm_start": False}
-        known = model.get_params()
-        return model.set_params(**{k: fixed[k.split("__")[-1]] for k in known if k.split("__")[-1] in fixed})
+        return model.set_params(
+            **{k: fixed[k.split("__")[-1]] for k in model.get_params() if k.split("__")[-1] in fixed}
+        )
 
     def describe(self) -> str:
         return (

@@ -21,8 +21,8 @@ from .files import sha256_file
 # %% auto #0
 __all__ = ['CODE', 'ELSEWHERE', 'git_facts', 'git_output', 'source_patch', 'packages', 'dependencies', 'environment_facts']
 
-# %% ../nbs/06_provenance.ipynb #49c93f66
-CODE = ("nbs", "iris_nb", "data/contracts", "data/cards")  # where a new file is part of the code
+# %% ../nbs/06_provenance.ipynb #98f77744
+CODE = ("nbs", "iris_nb", "data/contracts", "data/cards", "data/models")  # where a new file is part of the code
 
 
 def git_facts(
@@ -95,7 +95,7 @@ def packages() -> dict[str, str]:
 def _plain(name: str) -> str:
     return name.lower().replace("_", "-").replace(".", "-")
 
-# %% ../nbs/06_provenance.ipynb #147ddeaa
+# %% ../nbs/06_provenance.ipynb #7ce0287a
 ELSEWHERE = {
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
