@@ -31,8 +31,8 @@ from .sources import Module, imports_of, keep_modules, library_folder, needed_mo
 
 # %% auto #0
 __all__ = ['PARTS', 'ENTRY', 'StageCode', 'stage_code', 'stage_codes', 'foreign_modules', 'StageKey', 'surroundings', 'stage_key',
-           'table_inputs', 'forget_hashes', 'stage_inputs', 'changes', 'because', 'Entry', 'keep', 'read_entry', 'find',
-           'take', 'entries', 'nearest', 'prune']
+           'table_inputs', 'imported_inputs', 'forget_hashes', 'stage_inputs', 'changes', 'because', 'Entry', 'keep',
+           'read_entry', 'find', 'take', 'entries', 'nearest', 'prune']
 
 # %% ../nbs/74_cache.ipynb #cdf5b415
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def stage_key(
     values = {k: json.dumps(v, sort_keys=True, ensure_ascii=False) for k, v in parameters.items() if k != "run_dir"}
     return StageKey(stage, hashes, values, inputs, code.packages)
 
-# %% ../nbs/74_cache.ipynb #9c10263f
+# %% ../nbs/74_cache.ipynb #222805f6
 def table_inputs(
     home: Path,  # the project's root
     parameters: dict[str, Any],  # of the data stage
@@ -133,6 +133,17 @@ def table_inputs(
     raw = home / "data" / "raw" / f"{parameters['source']}.csv"
     source = raw if parameters["source"] == table and raw.is_file() else Path(parameters["source"])
     files = {"table": source, "contract": contracts / f"{table}.json"}
+    return {name: _hash(path) if path.is_file() else "" for name, path in files.items()}
+
+
+def imported_inputs(
+    home: Path,  # the project's root
+    parameters: dict[str, Any],  # of a stage
+) -> dict[str, str]:  # file of each imported model that the stage compares → SHA-256; "" for one that is not there
+    "The models of older scripts that a stage reads."
+    files = {
+        f"data/models/{name}.json": home / "data" / "models" / f"{name}.json" for name in parameters.get("imported", [])
+    }
     return {name: _hash(path) if path.is_file() else "" for name, path in files.items()}
 
 

@@ -297,7 +297,7 @@ class Picked(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         "The most probable class of each row."
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
-# %% ../nbs/35_ensembles.ipynb #805958a7
+# %% ../nbs/35_ensembles.ipynb #4bbe9dfb
 class Ensemble(Candidate):
     "Several candidates that answer together."
 
@@ -333,11 +333,9 @@ class Ensemble(Candidate):
         return Picked(ensemble, self.most, RareSafeFolds(5, seed)) if self.most else ensemble
 
     def prepare(self, model: Any, y: npt.NDArray[np.str_], weights: Floats | None) -> dict[str, Any]:
-        part = _smallest_part(y, 5 if self.most else self.folds)
-        ensemble = model.ensemble if self.most else model
+        part, ensemble = _smallest_part(y, 5 if self.most else self.folds), model.ensemble if self.most else model
         wrapped = dict(ensemble.estimators)
-        ready = [(m.name, _ready(m, wrapped[m.name], y, weights, part)) for m in self.members]
-        ensemble.set_params(estimators=ready)
+        ensemble.set_params(estimators=[(m.name, _ready(m, wrapped[m.name], y, weights, part)) for m in self.members])
         return {} if weights is None else {"sample_weight": weights}
 
     def remarks(self, model: Any) -> list[str]:

@@ -707,7 +707,7 @@ def _keep_answers(
         "sha256": sha256_file(place),
     }
 
-# %% ../nbs/38_legacy.ipynb #e4d29554
+# %% ../nbs/38_legacy.ipynb #159bc3de
 class Imported(Candidate):
     "A model that was saved elsewhere, to be fitted anew."
 
@@ -745,16 +745,21 @@ class Imported(Candidate):
         )
 
     def prepare(self, model: Any, y: npt.NDArray[np.str_], weights: Floats | None) -> dict[str, Any]:
-        for key, value in model.get_params().items():
-            if key.split("__")[-1] == "n_neighbors" and isinstance(value, int):
-                model.set_params(**{key: min(value, len(y))})
-        if weights is None:
-            return {}
-        name = _weights_name(model)
-        for key in model.get_params():
-            if not name and key.split("__")[-1] == "priors":
-                model.set_params(**{key: class_shares(y, weights).tolist()})
-        return {name: weights} if name else {}
+        return _prepared(model, y, weights)
+
+# %% ../nbs/38_legacy.ipynb #bbb35587
+def _prepared(model: Any, y: npt.NDArray[np.str_], weights: Floats | None) -> dict[str, Any]:
+    "No more neighbours than rows; class weights as weights of rows or as priors, whichever the model takes."
+    for key, value in model.get_params().items():
+        if key.split("__")[-1] == "n_neighbors" and isinstance(value, int):
+            model.set_params(**{key: min(value, len(y))})
+    if weights is None:
+        return {}
+    name = _weights_name(model)
+    for key in model.get_params():
+        if not name and key.split("__")[-1] == "priors":
+            model.set_params(**{key: class_shares(y, weights).tolist()})
+    return {name: weights} if name else {}
 
 # %% ../nbs/38_legacy.ipynb #2526b357
 def _weights_name(model: Any) -> str:
