@@ -289,7 +289,7 @@ def _score(candidate: Candidate, features: Any, rows: Rows, asked: Question, tra
         return float("nan")
     return float(score_all(rows.y.iloc[test], proba, asked.classes, asked.positive)[asked.metric])
 
-# %% ../nbs/37_control.ipynb #6a99bd8b
+# %% ../nbs/37_control.ipynb #27f06fc2
 def _curve_facts(
     candidate: Candidate, asked: Question, sizes: list[int], scores: Floats, ratio: float
 ) -> dict[str, Any]:
@@ -312,10 +312,15 @@ def _curve_facts(
     return facts | {"sentence": _curve_sentence(facts)}
 
 
+def _signed(value: float) -> str:
+    "A difference as people write it."
+    return f"{value:+.3f}".replace("-", "−")
+
+
 def _plain(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
-# %% ../nbs/37_control.ipynb #3a7bc70f
+# %% ../nbs/37_control.ipynb #8e3381df
 _VERDICTS = {
     "rises": "so the curve still rises, and more rows would probably help",
     "flat": "so more rows of the same kind would not help much",
@@ -330,7 +335,7 @@ def _curve_sentence(facts: Mapping[str, Any]) -> str:
     half, full = facts["points"][-2:]
     return (
         f"{facts['title']}, from {half['rows']:,} to {full['rows']:,} training rows: the {name} goes from {half['mean']:.3f} "
-        f"to {full['mean']:.3f} (gain {gain['mean']:+.3f}, 95 % interval {gain['low']:+.3f} to {gain['high']:+.3f}), "
+        f"to {full['mean']:.3f} (gain {_signed(gain['mean'])}, 95 % interval {_signed(gain['low'])} to {_signed(gain['high'])}), "
         f"{_VERDICTS[facts['verdict']]}."
     )
 
@@ -405,14 +410,14 @@ def _agreement(ranks: pd.DataFrame) -> float | None:
     found = [float(kendalltau(one, other, nan_policy="omit").statistic) for one, other in pairs]
     return float(np.nanmean(found)) if np.isfinite(found).any() else None
 
-# %% ../nbs/37_control.ipynb #43fd186e
+# %% ../nbs/37_control.ipynb #d46b7bd9
 def _seed_sentence(facts: Mapping[str, Any]) -> str:
     titles = {line["name"]: line["title"] for line in facts["candidates"]}
     text = f"The comparison was repeated under {facts['seeds']} other seeds. Came first: {_tally(facts['first'], titles)}. "
     text += f"Chosen by the rule: {_tally(facts['chosen'], titles)}. "
     share = facts["disagree_first"]
     text += (
-        f"In {share:.0%} of all pairs of seeds the two disagree about the first."
+        f"In {100 * share:.0f} % of all pairs of seeds the two disagree about the first."
         if share
         else "No two seeds disagree about the first."
     )
@@ -456,7 +461,7 @@ def compare_variants(
     facts |= {"greater_is_better": asked.measure.greater_is_better, "alpha": asked.alpha, "variants": lines}
     return facts | {"sentence": _variant_sentence(facts)}
 
-# %% ../nbs/37_control.ipynb #354ff74c
+# %% ../nbs/37_control.ipynb #8dedd4df
 def _by_fold(found: Comparison, name: str, asked: Question) -> pd.Series:
     "Scores of a candidate, more is better, by repeat and fold."
     table = found.scores.loc[found.scores["name"] == name].set_index(["repeat", "fold"])
@@ -482,7 +487,7 @@ def _variant_sentence(facts: Mapping[str, Any]) -> str:
         p = line["p_holm"]
         shown = p is not None and p < facts["alpha"]
         verdict = "cannot be told apart" if not shown else "better" if line["difference"] > 0 else "worse"
-        numbers = "" if p is None else f" ({line['difference']:+.3f}, p = {p:.3f} after Holm)"
+        numbers = "" if p is None else f" ({_signed(line['difference'])}, p = {p:.3f} after Holm)"
         parts.append(f"{line['name']}: {verdict}{numbers}")
     name = METRICS[facts["metric"]].title
     return f"{facts['title']}, held against itself on the table {facts['reference']} ({name}): {'; '.join(parts)}."

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['Budget', 'tune', 'plot_history', 'plot_importance', 'plot_parallel']
 
-# %% ../nbs/36_tuning.ipynb #2818619d
+# %% ../nbs/36_tuning.ipynb #f815d03c
 @dataclass(frozen=True)
 class Budget:
     "How long a search goes on."
@@ -65,7 +65,7 @@ class Budget:
         "The trials and the time of one candidate."
         return (self.replay[name], 0.0) if name in self.replay else (self.trials, self.seconds)
 
-# %% ../nbs/36_tuning.ipynb #8f917a32
+# %% ../nbs/36_tuning.ipynb #00f39e73
 @dataclass(frozen=True)
 class _Shared:
     "What every fit of a search needs."
@@ -146,7 +146,7 @@ def _inside(value: Any, where: Real | Whole | OneOf) -> bool:
     number = isinstance(value, int if isinstance(where, Whole) else (int, float)) and not isinstance(value, bool)
     return number and where.low <= value <= where.high
 
-# %% ../nbs/36_tuning.ipynb #6fe35343
+# %% ../nbs/36_tuning.ipynb #3c04f9db
 class _Batch:
     "A few trials under way: their results, and who may go on."
 
@@ -276,7 +276,7 @@ def _note_in(journal: Any, study: Any) -> None:
         known = len(journal.get_trials(deepcopy=False))
         journal.add_trials(study.get_trials(deepcopy=False)[known:])
 
-# %% ../nbs/36_tuning.ipynb #4656b8b9
+# %% ../nbs/36_tuning.ipynb #3050df35
 def tune(
     candidate: Candidate,  # whose settings to search
     features: Any,  # an unfitted transformer that gives a DataFrame
@@ -433,7 +433,7 @@ def _bare(axes: Any) -> None:
     axes.set_axisbelow(True)
     axes.grid(axis="y", color="#E5E5E5")
 
-# %% ../nbs/36_tuning.ipynb #b4f5fcc3
+# %% ../nbs/36_tuning.ipynb #a0430736
 def plot_history(
     facts: Mapping[str, Any],  # of a search
 ) -> Figure:  # one panel
@@ -462,7 +462,7 @@ def plot_history(
     plt.close(figure)
     return figure
 
-# %% ../nbs/36_tuning.ipynb #9887fe8c
+# %% ../nbs/36_tuning.ipynb #8a239770
 def plot_importance(
     facts: Mapping[str, Any],  # of a search, with importances
 ) -> Figure:  # one panel
@@ -490,15 +490,20 @@ def plot_importance(
 def _setting(name: str) -> str:
     return name.rpartition("__")[2].replace("_", " ")
 
-# %% ../nbs/36_tuning.ipynb #a6895fba
+# %% ../nbs/36_tuning.ipynb #3e7cd7ba
 def plot_parallel(
     facts: Mapping[str, Any],  # of a search
 ) -> Figure:  # one panel
     "Parallel coordinates of settings and score."
     import matplotlib.pyplot as plt
 
-    names = list(facts["space"])
-    lines = [line for line in facts["trials"] if line["state"] == "complete" and set(line["settings"]) == set(names)]
+    lines = [
+        line for line in facts["trials"] if line["state"] == "complete" and set(line["settings"]) == set(facts["space"])
+    ]
+    tried = {name: {str(line["settings"][name]) for line in lines} for name in facts["space"]}
+    names = [name for name, values in tried.items() if len(values) > 1] or list(
+        tried
+    )  # a setting that was never varied says nothing
     figure, axes = plt.subplots(figsize=(8, 3.8), layout="constrained")
     signed = np.array([line["score"] if facts["greater_is_better"] else -line["score"] for line in lines])
     ranks = signed.argsort().argsort() / max(1, len(lines) - 1)
@@ -514,7 +519,7 @@ def plot_parallel(
     plt.close(figure)
     return figure
 
-# %% ../nbs/36_tuning.ipynb #fe5380fc
+# %% ../nbs/36_tuning.ipynb #ab251aa9
 def _height(value: Any, where: Mapping[str, Any]) -> float:
     "Where on its axis a value lies, from 0 to 1."
     if "values" in where:
