@@ -75,7 +75,7 @@ def field_of(
     found = [*candidates_named(candidates), *legacy_candidates(imported, project_home() / "data")]
     return sorted(found, key=lambda candidate: candidate.complexity)
 
-# %% ../nbs/30_models.ipynb #8d9eb73c
+# %% ../nbs/30_models.ipynb #2ced1845
 def compare_models(
     data: StudyData,  # the run's data; only training rows are used
     features: FeaturePlan,  # the plan of its features
@@ -98,6 +98,7 @@ def compare_models(
     picked = diverse_members(answers, able, labels, asked.classes, members)
     found = compare(ensemble_candidates(ensembles, picked), *rows, before=comparison)
     found.facts["notes"].append(PICKED_NOTE)
+    found.facts["members"] = [candidate.title for candidate in picked]
     return found
 
 # %% ../nbs/30_models.ipynb #e468531a
