@@ -464,14 +464,15 @@ def _end(value: Any) -> str:
     "One end of a range; midnight is left away from a date."
     return f"{value:.4g}".replace("-", "−") if is_number(value) else label(str(value).removesuffix("T00:00:00"), 24)
 
-# %% ../nbs/63_document.ipynb #07da31e4
+# %% ../nbs/63_document.ipynb #921a080f
 def spans(
     leaderboard: list[dict[str, Any]],  # with mean, low and high
     left: float = 6,  # of the drawing, where the lowest value lies
     right: float = 170,  # where the highest lies
 ) -> tuple[list[dict[str, float] | None], tuple[float, float]]:  # mean, low and high on the drawing for each; the axis
     "Where each candidate's interval lies on a common axis."
-    ends = [c[k] for c in leaderboard for k in ("mean", "low", "high") if is_number(c.get(k))]
+    able = [c for c in leaderboard if c.get("eligible", True)] or leaderboard
+    ends = [c[k] for c in able for k in ("mean", "low", "high") if is_number(c.get(k))]
     low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
     scale = (right - left) / ((high - low) or 1)
 
@@ -481,13 +482,13 @@ def spans(
     found: list[dict[str, float] | None] = []
     for c in leaderboard:
         mean = c.get("mean")
-        if not is_number(mean):
+        if not is_number(mean) or not low <= mean <= high:
             found.append(None)
             continue
         found.append({k: place(c[k] if is_number(c.get(k)) else c["mean"]) for k in ("low", "mean", "high")})
     return found, (low, high)
 
-# %% ../nbs/63_document.ipynb #0bef3b13
+# %% ../nbs/63_document.ipynb #7ed262cd
 def models_view(
     facts: Facts,  # of a run
 ) -> dict[str, Any]:  # what its template shows
@@ -506,7 +507,7 @@ def models_view(
         "tested": bool(at(m, "statistics", "tested")),
         "came_metrics": [k for k in (m.get("metric"), "accuracy", "log_loss") if k in came],
         "axis": f"{score(axis[0], m.get('metric') or '')} to {score(axis[1], m.get('metric') or '')}",
-        "other_metrics": [k for k in keys if k in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")],
+        "other_metrics": [k for k in keys if k in ("accuracy", "balanced_accuracy", "log_loss")],
         "folds": _folds(m.get("folds"), m.get("repeats")),
     }
 
@@ -821,10 +822,10 @@ def _size(svg: bytes) -> tuple[int, int]:
     width, height = (round(float(match[1]) * 4 / 3) if match else 0 for match in found)
     return width, height
 
-# %% ../nbs/63_document.ipynb #35c27f4f
+# %% ../nbs/63_document.ipynb #56e754d3
 PICTURES: dict[str, tuple[str, str]] = {  # stage/name → title and caption
-    "data/gaps": ("Missing values", "Columns with the most gaps, on both sides of the split."),
-    "data/outliers": ("Values far out", "Values beyond three quartile ranges, of training rows. They are kept; a person may know whether they are mistakes."),
+    "data/gaps": ("Where values are missing", "Columns with the most gaps, on both sides of the split."),
+    "data/outliers": ("Where values lie far out", "Values beyond three quartile ranges, of training rows. They are kept; a person may know whether they are mistakes."),
     "data/balance": ("Rows of each class", "On both sides of the split."),
     "data/associations": ("Associations between features", "0 is none; at 1 one feature tells the other. Of training rows only."),
     "models/chances": ("What the differences are worth", "How probable it is, by the Bayesian correlated t-test, that the best mean is truly better, that the two are the same for practical purposes, and that the other is better."),
