@@ -621,7 +621,7 @@ def _draw_curve(axes: Any, facts: Mapping[str, Any], name: str) -> None:
     axes.set_xticks([], minor=True)
     axes.set(title=f"Learning curve, {facts['title']}", xlabel="training rows", ylabel=f"{name}, 95 % interval")
 
-# %% ../nbs/37_control.ipynb #6eec9319
+# %% ../nbs/37_control.ipynb #7ee3a9ec
 def _draw_seeds(axes: Any, facts: Mapping[str, Any], name: str) -> None:
     "How often each candidate came first and was chosen."
     named = [line for line in facts["candidates"] if line["first"] or line["chosen"]]
@@ -633,11 +633,12 @@ def _draw_seeds(axes: Any, facts: Mapping[str, Any], name: str) -> None:
     axes.set(
         title=f"Other seeds ({never} more never came first)" if never else "Other seeds",
         xlabel=f"seeds, of {facts['seeds']}",
-        xlim=(0, facts["seeds"]),
+        xlim=(0, 1.45 * facts["seeds"]),
         ylim=(len(lines) - 0.5, -0.5),
     )
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    step = max(1, facts["seeds"] // 5)
+    axes.set_xticks(range(0, facts["seeds"] + 1, step))
+    axes.legend(frameon=False, fontsize=8, loc="center right")  # beyond the longest bar
 
 
 def _draw_variants(axes: Any, facts: Mapping[str, Any], name: str) -> None:

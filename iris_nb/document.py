@@ -43,25 +43,33 @@ from iris_nb.wording import (
 )
 
 # %% auto #0
-__all__ = ['FACTS', 'MAIN_PACKAGES', 'SECTIONS', 'PICTURES', 'FILTERS', 'Facts', 'read_facts', 'all_hashes', 'right_of',
-           'headline', 'lead', 'interval_text', 'confidence', 'banner', 'tiles', 'wrong_pairs', 'Section', 'asked_view',
-           'parameter_rows', 'histogram_bars', 'data_view', 'class_rows', 'violation_rows', 'column_rows',
-           'histogram_counts', 'spans', 'models_view', 'chosen_view', 'gate_text', 'errors_view', 'sure_view',
-           'made_view', 'about_rows', 'files_view', 'load_figures', 'kept_pictures', 'plotly_script', 'environment',
-           'compile_templates', 'read_template', 'trusted', 'page_policy', 'render_section', 'present_sections',
-           'report_html', 'eyebrow', 'render_report']
+__all__ = ['FACTS', 'QUESTIONS', 'SET_KINDS', 'MAIN_PACKAGES', 'SECTIONS', 'PICTURES', 'FILTERS', 'Facts', 'read_facts',
+           'all_hashes', 'right_of', 'headline', 'lead', 'interval_text', 'confidence', 'banner', 'tiles',
+           'wrong_pairs', 'Section', 'asked_view', 'parameter_rows', 'histogram_bars', 'data_view', 'held_out_words',
+           'class_rows', 'violation_rows', 'sound_view', 'column_rows', 'histogram_counts', 'spans', 'models_view',
+           'tuning_view', 'control_view', 'control_badge', 'chosen_view', 'gate_text', 'errors_view', 'looks_view',
+           'sure_view', 'coverage_rows', 'made_view', 'about_rows', 'files_view', 'load_figures', 'kept_pictures',
+           'plotly_script', 'environment', 'compile_templates', 'read_template', 'trusted', 'page_policy',
+           'render_section', 'present_sections', 'report_html', 'eyebrow', 'render_report']
 
-# %% ../nbs/63_document.ipynb #55c4a95b
+# %% ../nbs/63_document.ipynb #3b22b2a1
 FACTS = {
     "run": "run.json",
     "data": "data/data.json",
     "contract": "data/contract.json",
     "profile": "data/profile.json",
     "violations": "data/violations.json",
+    "leakage": "data/leakage.json",
+    "quality": "data/quality.json",
     "features": "features/features.json",
     "models": "models/models.json",
     "times": "models/times.json",
+    "tuning": "models/tuning.json",
+    "control": "models/control.json",
+    "selection": "models/selection.json",
     "training": "training/training.json",
+    "sureness": "training/sureness.json",
+    "insight": "training/insight.json",
     "inference": "inference/inference.json",
     "figures": "report/figures.json",
     "mistakes": "report/mistakes.json",
@@ -334,7 +342,7 @@ def histogram_bars(
         for i, h in enumerate(tall)
     ]
 
-# %% ../nbs/63_document.ipynb #08fd09c9
+# %% ../nbs/63_document.ipynb #7b516087
 def data_view(
     facts: Facts,  # of a run
 ) -> dict[str, Any]:  # what its template shows
@@ -345,7 +353,24 @@ def data_view(
         "columns": column_rows(facts),
         "violations": violation_rows(records(facts.violations)),
         "constructed": made[:200],
+        "held_out": held_out_words(facts.data.get("split") or {}),
     }
+
+
+def held_out_words(
+    split: dict[str, Any],  # what data.json says of it
+) -> str:  # how the held-out rows were picked
+    "The split in words: by time, by group, or stratified by class."
+    words = [f"{percent(split.get('test_size'))} asked for"]
+    if split.get("time"):
+        ends = f" ({label(split['test_from'], 40)} and later)" if split.get("test_from") is not None else ""
+        words.append(f"the latest by the column {label(split['time'], 60)}{ends}")
+    if split.get("group"):
+        counts = [split.get(key) for key in ("groups_held_out", "groups")]
+        some = f" ({count(counts[0])} of {count(counts[1])})" if all(map(is_number, counts)) else ""
+        words.append(f"whole groups of the column {label(split['group'], 60)}{some}")
+    words += [] if split.get("time") else ["stratified by class"]
+    return f"{', '.join(words)}, seed {label(split.get('seed'))}"
 
 
 def class_rows(
@@ -377,6 +402,24 @@ def violation_rows(
         "groups": groups,
         "more": max(0, len(violations) - most),
     }
+
+# %% ../nbs/63_document.ipynb #2580e4e5
+def sound_view(
+    facts: Facts,  # of a run
+) -> dict[str, Any]:  # what its template shows
+    "For the section 'Is the table sound?': each check with its findings, and a verdict."
+    found = records(facts.leakage.get("findings"))
+    checks = [
+        check | {"found": [f for f in found if f.get("code") == check.get("code")]}
+        for check in records(facts.leakage.get("checks"))
+    ]
+    live = [f for f in found if not f.get("silenced")]
+    grave = Counter(str(f.get("severity")) for f in live)
+    told = [count_of(grave[k], k, f"{k}s") for k in ("error", "warning") if grave[k]]
+    told += [f"{count(grave['info'])} for information"] if grave["info"] else []
+    told += [f"{count(len(found) - len(live))} silenced"] if len(found) > len(live) else []
+    verdict = f"{count_of(checks, 'kind', 'kinds')} of leakage were looked for; found: {', '.join(told) or 'none'}."
+    return {"checks": checks, "verdict": verdict}
 
 # %% ../nbs/63_document.ipynb #71cbeb45
 def column_rows(
@@ -421,14 +464,15 @@ def _end(value: Any) -> str:
     "One end of a range; midnight is left away from a date."
     return f"{value:.4g}".replace("-", "−") if is_number(value) else label(str(value).removesuffix("T00:00:00"), 24)
 
-# %% ../nbs/63_document.ipynb #07da31e4
+# %% ../nbs/63_document.ipynb #921a080f
 def spans(
     leaderboard: list[dict[str, Any]],  # with mean, low and high
     left: float = 6,  # of the drawing, where the lowest value lies
     right: float = 170,  # where the highest lies
 ) -> tuple[list[dict[str, float] | None], tuple[float, float]]:  # mean, low and high on the drawing for each; the axis
     "Where each candidate's interval lies on a common axis."
-    ends = [c[k] for c in leaderboard for k in ("mean", "low", "high") if is_number(c.get(k))]
+    able = [c for c in leaderboard if c.get("eligible", True)] or leaderboard
+    ends = [c[k] for c in able for k in ("mean", "low", "high") if is_number(c.get(k))]
     low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
     scale = (right - left) / ((high - low) or 1)
 
@@ -438,13 +482,13 @@ def spans(
     found: list[dict[str, float] | None] = []
     for c in leaderboard:
         mean = c.get("mean")
-        if not is_number(mean):
+        if not is_number(mean) or not low <= mean <= high:
             found.append(None)
             continue
         found.append({k: place(c[k] if is_number(c.get(k)) else c["mean"]) for k in ("low", "mean", "high")})
     return found, (low, high)
 
-# %% ../nbs/63_document.ipynb #ee1a0ba6
+# %% ../nbs/63_document.ipynb #7ed262cd
 def models_view(
     facts: Facts,  # of a run
 ) -> dict[str, Any]:  # what its template shows
@@ -453,10 +497,17 @@ def models_view(
     board = records(m.get("leaderboard"))
     drawn, axis = spans(board)
     keys = [k for c in board[:1] for k in (c.get("metrics") or {}) if k != m.get("metric")]
+    behind = {line.get("name"): line for line in records(at(m, "statistics", "against_best"))}
+    came = {k for line in records(m.get("as_it_came")) for k in line.get("metrics") or {}}
     return {
-        "board": [c | {"span": span} | _times_of(facts.times, c) for c, span in zip(board, drawn, strict=True)],
+        "board": [
+            c | {"span": span, "behind": behind.get(c.get("name"), {})} | _times_of(facts.times, c)
+            for c, span in zip(board, drawn, strict=True)
+        ],
+        "tested": bool(at(m, "statistics", "tested")),
+        "came_metrics": [k for k in (m.get("metric"), "accuracy", "log_loss") if k in came],
         "axis": f"{score(axis[0], m.get('metric') or '')} to {score(axis[1], m.get('metric') or '')}",
-        "other_metrics": [k for k in keys if k in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")],
+        "other_metrics": [k for k in keys if k in ("accuracy", "balanced_accuracy", "log_loss")],
         "folds": _folds(m.get("folds"), m.get("repeats")),
     }
 
@@ -471,6 +522,63 @@ def _folds(folds: Any, repeats: Any) -> str:
     return text + (f", repeated {repeats} times" if is_number(repeats) and repeats > 1 else "")
 
 
+def tuning_view(
+    facts: Facts,  # of a run
+) -> dict[str, Any]:  # what its template shows
+    "For the section 'Tuning': a line for each tuned candidate, the chosen one first."
+    titles = {line.get("name"): line.get("title") for line in records(facts.models.get("leaderboard"))}
+    parts = facts.tuning.get("candidates") or {}
+    rows = [{"key": key, "title": titles.get(key) or key} | part for key, part in parts.items()]
+    return {"rows": sorted(rows, key=lambda row: row["key"] != facts.models.get("chosen"))}
+
+# %% ../nbs/63_document.ipynb #0c89665c
+QUESTIONS = {
+    "permutation": "Shuffled labels",
+    "learning_curve": "Fewer rows",
+    "seeds": "Other seeds",
+    "variants": "Other features",
+}
+
+
+def control_view(
+    facts: Facts,  # of a run
+) -> dict[str, Any]:  # what its template shows
+    "For the section 'Would it come out the same?': each question with its answer."
+    asked = [
+        {"title": title, "sentence": at(facts.control, key, "sentence")} | control_badge(key, facts.control.get(key))
+        for key, title in QUESTIONS.items()
+        if at(facts.control, key, "sentence")
+    ]
+    if told := facts.selection.get("sentence"):
+        asked.append({"title": "Selected features", "sentence": told})
+    made = any(at(facts.control, key, "made") for key in QUESTIONS)
+    lead = "The same comparison on the training rows was made again under changed conditions."
+    return {
+        "questions": asked,
+        "lead": lead if made else "The comparison was made once, and not under other conditions.",
+    }
+
+
+def control_badge(
+    key: str,  # a question
+    part: Any,  # what control.json says of it
+) -> dict[str, str]:  # badge, kind; nothing where there is no verdict
+    "The answer to a question in a word."
+    if not at(part, "made"):
+        return {"badge": "not made", "kind": ""}
+    if key == "permutation":
+        if at(part, "leaks"):
+            return {"badge": "✕ leaks", "kind": "bad"}
+        if at(part, "above_shuffled") is False:
+            return {"badge": "not better than chance", "kind": "warn"}
+        return {"badge": "✓ falls to chance", "kind": "good"}
+    if key == "seeds" and is_number(flips := at(part, "disagree_chosen")):
+        return (
+            {"badge": "the choice differs", "kind": "warn"} if flips else {"badge": "✓ the same choice", "kind": "good"}
+        )
+    return {}
+
+# %% ../nbs/63_document.ipynb #520c8378
 def chosen_view(
     facts: Facts,  # of a run
 ) -> dict[str, Any]:  # what its template shows
@@ -488,10 +596,11 @@ def chosen_view(
     return {
         "scores": scores,
         "gate": {"kind": kind, "title": title, "text": gate_text(facts)},
+        "thresholds": records(at(facts.insight, "thresholds", "points"))[9::10],
         "confidence": confidence(facts),
     }
 
-# %% ../nbs/63_document.ipynb #6e550208
+# %% ../nbs/63_document.ipynb #28c686d8
 def gate_text(
     facts: Facts,  # of a run
 ) -> str:  # empty if it was not tried
@@ -515,16 +624,57 @@ def errors_view(
     "For the section 'Where it errs': the pairs of classes, and the rows where they may be shown."
     rows = records(facts.mistakes.get("rows")) if facts.show_rows else []
     listed = [row | {"cells": row.get("values") or []} for row in rows]
-    return {"wrong": wrong_pairs(facts.training.get("confusion") or {}), "listed": listed}
+    confused = records(facts.insight.get("confused"))[:50]
+    return {"wrong": wrong_pairs(facts.training.get("confusion") or {}), "listed": listed, "confused": confused}
+
+
+def looks_view(
+    facts: Facts,  # of a run
+) -> dict[str, Any]:  # what its template shows
+    "For the section 'What it looks at': the confidence of its intervals."
+    return {"confidence": confidence(facts)}
 
 
 def sure_view(
     facts: Facts,  # of a run
 ) -> dict[str, Any]:  # what its template shows
-    "For the section 'How sure it is': a word about few rows."
+    "For the section 'How sure it is': what chance explains, prediction sets, marks of far rows."
     rows = facts.training.get("rows_tested")
     few = is_number(rows) and rows < 200
-    return {"few": f"With {count(rows)} held-out rows this can only be seen roughly." if few else ""}
+    measured = [at(facts.sureness, "conformal", "measured", kind) for kind in SET_KINDS]
+    return {
+        "few": f"With {count(rows)} held-out rows this can only be seen roughly." if few else "",
+        "chance": _chance_words(facts.training.get("calibration") or {}),
+        "trial": facts.training.get("calibrated") or {},
+        "confidence": confidence(facts),
+        "kinds": list(SET_KINDS.values()),
+        "coverage": coverage_rows([part for part in measured if isinstance(part, dict)]),
+        "domain": facts.sureness.get("domain"),
+    }
+
+
+SET_KINDS = {"marginal": "One threshold", "class": "A threshold per class"}
+
+
+def coverage_rows(
+    measured: list[dict[str, Any]],  # for each kind of set: per_class, and the same numbers over all rows
+) -> list[dict[str, Any]]:  # name, cells (covered, rows, low, high); the last line is that of all rows
+    "Measured coverage of prediction sets, a line a class."
+    if len(measured) < len(SET_KINDS):
+        return []
+    lines = zip(*(records(part.get("per_class")) for part in measured), strict=True)
+    rows: list[dict[str, Any]] = [{"name": cells[0].get("class"), "cells": cells} for cells in lines]
+    return [*rows, {"name": "", "cells": measured}]
+
+
+def _chance_words(calibration: dict[str, Any]) -> str:
+    "Whether the calibration error is more than chance explains."
+    error, chance = calibration.get("ece"), calibration.get("ece_chance")
+    if not is_number(error) or not is_number(chance):
+        return ""
+    text = f"A perfectly calibrated model that is as sure as this one would exceed {score(chance)} in one of twenty such samples, so "
+    same = "these rows are no evidence against the probabilities."
+    return text + (same if error <= chance else "the probabilities are off by more than chance explains.")
 
 # %% ../nbs/63_document.ipynb #c48563e3
 def made_view(
@@ -630,13 +780,17 @@ def files_view(
 def _shown(path: Path) -> bool:
     return path.is_file() and not path.name.startswith(".")
 
-# %% ../nbs/63_document.ipynb #9f25dd56
+# %% ../nbs/63_document.ipynb #55b0aeb4
 SECTIONS = (
     Section("asked", "What was asked", "data", asked_view),
     Section("data", "The data", "data", data_view),
+    Section("sound", "Is the table sound?", "leakage", sound_view),
     Section("models", "The candidates", "models", models_view),
+    Section("tuning", "Tuning", "tuning", tuning_view),
+    Section("control", "Would it come out the same?", "control", control_view),
     Section("chosen", "The chosen model on held-out rows", "training", chosen_view),
     Section("errors", "Where it errs", "training", errors_view),
+    Section("looks", "What it looks at", "insight", looks_view),
     Section("sure", "How sure it is", "training", sure_view),
     Section("made", "How the run was made", "run", made_view),
     Section("files", "Pages and files", "", files_view),
@@ -668,10 +822,29 @@ def _size(svg: bytes) -> tuple[int, int]:
     width, height = (round(float(match[1]) * 4 / 3) if match else 0 for match in found)
     return width, height
 
-# %% ../nbs/63_document.ipynb #0ff499c2
-PICTURES: dict[str, tuple[str, str]] = {}  # stage/name → title and caption
+# %% ../nbs/63_document.ipynb #56e754d3
+PICTURES: dict[str, tuple[str, str]] = {  # stage/name → title and caption
+    "data/gaps": ("Where values are missing", "Columns with the most gaps, on both sides of the split."),
+    "data/outliers": ("Where values lie far out", "Values beyond three quartile ranges, of training rows. They are kept; a person may know whether they are mistakes."),
+    "data/balance": ("Rows of each class", "On both sides of the split."),
+    "data/associations": ("Associations between features", "0 is none; at 1 one feature tells the other. Of training rows only."),
+    "models/chances": ("What the differences are worth", "How probable it is, by the Bayesian correlated t-test, that the best mean is truly better, that the two are the same for practical purposes, and that the other is better."),
+    "models/pairs": ("Every pair of candidates", "Mean differences on the same folds; the two-sided corrected t-test with Holm's correction over all pairs."),
+    "models/nested": ("What tuning promised and what it delivered", "Each outer fold was kept from the search that was judged on it."),
+    "models/history": ("The trials of the search", "Each setting that was tried, in order, and the best so far."),
+    "models/parallel": ("What good settings have in common", "A line for each setting that was tried."),
+    "models/settings": ("Which setting matters", "The share of the variation of the score over the trials that each setting explains."),
+    "models/control": ("The comparison under other conditions", "Each panel answers one of the questions above."),
+    "models/selection": ("How often each feature was selected", "A feature that is selected in some folds only is not a sure finding."),
+    "training/importance": ("How much the model needs each column", "Columns that go together are also shuffled together, because each stands in for the others."),
+    "training/dependence": ("How its probabilities change with one column", "Partial dependence: the mean over training rows, if all had this value and kept the rest. Where columns go together it shows rows that may not exist."),
+    "training/regions": ("What it answers over two columns", "Coloured by the class that it answers with; the paler, the less sure. A cut through a space of more columns, not all of it."),
+    "training/thresholds": ("Precision, recall and false alarms by threshold", "Bands are intervals for each threshold by itself, not for the whole line."),
+    "training/sets": ("How large the sets are, and how often they held the class", "Left: an empty set means that every class is strange; several classes mean that the model cannot tell."),
+    "training/domain": ("How far the held-out rows lie from the training rows", "Beyond the second line a row is marked as outside, and its probabilities should not be relied on."),
+}  # fmt: skip
 
-
+# %% ../nbs/63_document.ipynb #be44341a
 def kept_pictures(
     facts: Facts,  # of a run
 ) -> list[dict[str, Any]]:  # name, stage, file, title, caption, alt, sources
@@ -696,9 +869,9 @@ def plotly_script() -> Path | None:  # None where plotly is not installed
             return path
     return None
 
-# %% ../nbs/63_document.ipynb #ed1d15ef
+# %% ../nbs/63_document.ipynb #1fcb2f73
 FILTERS = (
-    "percent", "score", "count", "duration", "label", "literal", "setting",
+    "percent", "score", "p_value", "count", "duration", "label", "literal", "setting",
     "command", "count_of", "pairs", "metric_phrase", "metric_title", "metric_help", "sentence",
 )  # fmt: skip
 

@@ -105,7 +105,7 @@ def _svg(canvas: Any) -> str:
     canvas.savefig(text, format="svg", metadata={"Date": None, "Creator": "iris_nb"})
     return re.sub(r"'DejaVu Sans'(?:, sans-serif)?", FONTS.replace("\\", ""), text.getvalue())
 
-# %% ../nbs/62_figures.ipynb #2664e729
+# %% ../nbs/62_figures.ipynb #a3aabc24
 def comparison_figure(
     scores: pd.DataFrame,  # name, fold and one column for each metric
     models: dict[str, Any],  # what models.json says: metric, leaderboard
@@ -121,15 +121,35 @@ def comparison_figure(
         canvas, ax = _axes(6.6, 0.85 + 0.36 * len(lines))
         tick = {"marker": "|", "size": 13, "linewidth": 1.2, "jitter": False, "color": "#a9a6b8", "zorder": 1}
         sns.stripplot(seen, x=metric, y="title", order=list(titles.values()), ax=ax, legend=False, **tick)
+        low, high = _near(seen, lines, metric)
         for place, line in enumerate(lines):
-            _interval_mark(ax, place, line)
+            if low <= line["mean"] <= high:
+                _interval_mark(ax, place, line)
+            else:
+                _off_axis(ax, place, line["mean"], low, high)
+        ax.set_xlim(low, high)
         ax.grid(axis="x")
         ax.set(xlabel=f"{metric_title(metric)} on the rows that the fold left out", ylabel="")
         svg = _svg(canvas)
     alt = "; ".join(f"{titles[line['name']]} {score(line['mean'], metric)}" for line in lines)
-    caption = "Grey ticks are the folds, the dot is their mean and the bar its 95\u00a0% interval. A hollow dot is a baseline."
+    caption = "Grey ticks are the folds, the dot is their mean and the bar its 95\u00a0% interval. A hollow dot is a baseline; an arrow points to a mean that is off the axis."
     return Figure("comparison", "Every candidate in every fold", caption, f"Mean {metric_phrase(metric)}: {alt}.", svg,
                   ("models/scores.parquet", "models/models.json"))  # fmt: skip
+
+
+def _near(seen: pd.DataFrame, lines: list[dict[str, Any]], metric: str) -> tuple[float, float]:
+    "The ends of the axis: where the candidates are, so that a far-off baseline does not press them together."
+    able = [line for line in lines if line.get("eligible", True)] or lines
+    ends = [line[end] for line in able for end in ("low", "mean", "high") if line.get(end) is not None]
+    ends += seen.loc[seen["name"].isin([line["name"] for line in able]), metric].dropna().tolist()
+    room = 0.05 * (max(ends) - min(ends)) or 0.02
+    return min(ends) - room, max(ends) + room
+
+
+def _off_axis(ax: Any, place: int, mean: float, low: float, high: float) -> None:
+    left = mean < low
+    text = f"◂ {score(mean)}" if left else f"{score(mean)} ▸"
+    ax.text(low if left else high, place, text, ha="left" if left else "right", va="center", color=SOFT, fontsize=9)
 
 
 def _interval_mark(ax: Any, place: int, line: dict[str, Any]) -> None:
@@ -271,7 +291,7 @@ def with_unit(
     known = not unit or any(mark in name for mark in (f"({unit})", f"[{unit}]"))
     return name if known else f"{name} ({unit})"
 
-# %% ../nbs/62_figures.ipynb #383990d0
+# %% ../nbs/62_figures.ipynb #1a2c45da
 def columns_figure(
     frame: pd.DataFrame,  # training rows, the columns to draw
     labels: pd.Series,  # their classes
@@ -296,7 +316,8 @@ def columns_figure(
                 table, x="value", y="class", order=list(names.values()), ax=ax, showfliers=show_rows, fliersize=3, **box
             )
             ax.grid(axis="x")
-            ax.set(xlabel=with_unit(label(column, 34), label(units.get(column) or "", 10)), ylabel="")
+            unit = label(units[column], 10) if units.get(column) else ""
+            ax.set(xlabel=with_unit(label(column, 34), unit), ylabel="")
         for ax in axes.flat[n:]:
             ax.set_visible(False)
         canvas.subplots_adjust(hspace=0.75 / (0.3 + 0.2 * len(classes)), wspace=0.09)
@@ -483,7 +504,7 @@ def _certainty_rows(rows: pd.DataFrame, classes: Sequence[str]) -> str:
         ax.grid(axis="x")
         return _svg(canvas)
 
-# %% ../nbs/62_figures.ipynb #3dbac2d1
+# %% ../nbs/62_figures.ipynb #d6a58cc6
 def _certainty_counts(truth: pd.DataFrame, wrong: np.ndarray) -> str:
     edges = np.linspace(0, 1, 21)
     right, bad = (np.histogram(truth["p"][part], bins=edges)[0] for part in (~wrong, wrong))

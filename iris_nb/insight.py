@@ -651,16 +651,29 @@ def plot_thresholds(
     plt.close(figure)
     return figure
 
-# %% ../nbs/45_insight.ipynb #91a6980e
+# %% ../nbs/45_insight.ipynb #6565b72e
 def insight_figures(
     insight: Insight,  # what was found out
     data: StudyData,  # the run's data
     held_out: Answers,  # the model's answers to the held-out rows
     metric: str,  # the study's score
     confidence: float,  # of the intervals, between 0 and 1
-) -> list[Figure]:  # one to four figures, or none
+) -> dict[str, tuple[Figure, str]]:  # name → figure, and what is to be seen; one to four, or none
     "Importance, partial dependence, regions and thresholds, as far as they were made."
-    figures = [plot_importance(insight, metric)] if insight.importance else []
-    figures += [plot_dependence(insight, data)] if insight.dependence else []
-    figures += [plot_regions(insight, data)] if insight.regions else []
-    return figures + ([plot_thresholds(insight, held_out, confidence)] if insight.thresholds is not None else [])
+    found = {}
+    if insight.importance:
+        best = insight.importance[0]
+        says = (
+            f"The {METRICS[metric].title} gets worse by {best.value:.3f} when {' and '.join(best.columns)} is shuffled"
+        )
+        found["importance"] = plot_importance(insight, metric), f"{says}, more than for any other column."
+    if insight.dependence:
+        names = ", ".join(name for name, _, _ in insight.dependence)
+        found["dependence"] = plot_dependence(insight, data), f"Mean probability of the classes against {names}."
+    if insight.regions:
+        pairs = "; ".join(" and ".join(region.columns) for region in insight.regions)
+        found["regions"] = plot_regions(insight, data), f"The class that the model answers with over {pairs}."
+    if insight.thresholds is not None:
+        says = f"Precision, recall and false positive rate of {insight.positive} against the threshold."
+        found["thresholds"] = plot_thresholds(insight, held_out, confidence), says
+    return found

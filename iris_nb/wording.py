@@ -16,11 +16,11 @@ from typing import Any
 from jinja2 import ChainableUndefined
 
 # %% auto #0
-__all__ = ['DASH', 'SPARED', 'UNSAFE', 'METRIC_WORDS', 'is_number', 'percent', 'score', 'count', 'duration', 'label', 'names',
-           'sentence', 'literal', 'setting', 'command', 'count_of', 'pairs', 'metric_title', 'metric_phrase',
+__all__ = ['DASH', 'SPARED', 'UNSAFE', 'METRIC_WORDS', 'is_number', 'percent', 'score', 'p_value', 'count', 'duration', 'label',
+           'names', 'sentence', 'literal', 'setting', 'command', 'count_of', 'pairs', 'metric_title', 'metric_phrase',
            'metric_help', 'at', 'records']
 
-# %% ../nbs/61_wording.ipynb #4be6f4f9
+# %% ../nbs/61_wording.ipynb #3d002ad5
 DASH = "–"
 
 
@@ -44,6 +44,13 @@ def score(
 ) -> str:  # `0.967`, with a true minus sign
     "A score with three decimals."
     return f"{value:.3f}".replace("-", "−") if is_number(value) else DASH
+
+
+def p_value(
+    value: Any,  # a probability
+) -> str:  # `0.012`; `< 0.001` where it is smaller
+    "A p-value with three decimals."
+    return (f"{value:.3f}" if value >= 0.001 else "< 0.001") if is_number(value) else DASH
 
 
 def count(

@@ -223,7 +223,7 @@ def test_all_names_of_a_list_look_alike(tmp_path: Path) -> None:
 
 FEATURES = [
     (["number"] * 4 + ["date part"] * 4 + ["mark"] * 2, "10 features (4 number columns, 4 parts of dates, 2 marks of missing values);"),
-    (["number", "made", "made", "boolean"], "4 features (1 number column, 2 products and ratios of two columns, 1 yes-or-no column);"),
+    (["number", "made", "made", "boolean"], "4 features (1 number column, 2 products, ratios or differences of two columns, 1 yes-or-no column);"),
     (["number", "category", "category"], "1 feature (1 number column), and one for each value of 2 category columns;"),
     (["category"], "Features: one for each value of 1 category column;"),
     ([], "Features: not recorded;"),

@@ -69,7 +69,7 @@ def test_nothing_is_made_when_nothing_is_asked() -> None:
     data, model, answers, _ = looked()
     found = look_into(model, data, answers, None, "accuracy", Bounds(0, 1000, 0, 0, 100, 0.95), 0)
     assert not found.importance and not found.dependence and not found.regions
-    assert insight_figures(found, data, answers, "accuracy", 0.95) == [] and len(found.notes) >= 2
+    assert insight_figures(found, data, answers, "accuracy", 0.95) == {} and len(found.notes) >= 2
 
 
 @given(st.integers(1, 3000), st.integers(1, 300_000), st.integers(1, 50), st.integers(1000, 1_000_000))
