@@ -21,17 +21,19 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['keep_picture', 'svg_of']
 
-# %% ../nbs/18_pictures.ipynb #90c80961
+# %% ../nbs/18_pictures.ipynb #2ec7bcef
 def keep_picture(
     run: RunFolder,  # the run
     stage: str,  # the stage that has drawn it
     name: str,  # of the picture: small letters, digits and underscores
-    figure: Figure,  # as drawn
+    figure: Figure | str,  # as drawn; or a sentence where there was nothing to draw, of which nothing is kept
     says: str,  # what is to be seen, in a sentence
-) -> Figure:  # the same figure, for the page of the stage
+) -> Figure | str:  # the same, for the page of the stage
     "Keep a figure of a stage for the report."
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise ParameterError(f"a picture cannot be called {name!r}; use small letters, digits and underscores")
+    if isinstance(figure, str):
+        return figure
     folder = run.stage(stage) / "figures"
     write_text(folder / f"{name}.svg", svg_of(figure))
     write_json(folder / f"{name}.json", {"name": name, "alt": says})
