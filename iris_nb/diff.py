@@ -80,17 +80,22 @@ def _about(side: Side) -> dict[str, Any]:
     reached = [stage for stage in STAGES if side.done(stage)]
     return {"run": side.id, **known, "reached": reached, "error": record.get("error")}
 
-# %% ../nbs/77_diff.ipynb #42f94c55
+# %% ../nbs/77_diff.ipynb #b68318fa
 def parameter_differences(
     left: dict[str, Any],  # the manifest of a run
     right: dict[str, Any],  # the manifest of another
 ) -> dict[str, Any]:  # differences: stage, name, left, right, origins; same: how many do not differ
     "The parameters that differ."
     found, same = [], 0
+    again = any(
+        (a.get("origin") or {}) == {"kind": "reproduction", "id": b.get("id")}
+        for a, b in ((left, right), (right, left))
+    )
+    given = {"run_dir", "tune_replay"} if again else {"run_dir"}
     for stage in STAGES:
         sides = [(r.get("parameters") or {}).get(stage) or {} for r in (left, right)]
         origins = [(r.get("overrides") or {}).get(stage) or {} for r in (left, right)]
-        for name in sorted({*sides[0], *sides[1]} - {"run_dir"}):
+        for name in sorted({*sides[0], *sides[1]} - given):
             values = [side.get(name) for side in sides]
             only = next((where for where, at in (("left", 1), ("right", 0)) if name not in sides[at]), None)
             if only is None and values[0] == values[1] and type(values[0]) is type(values[1]):
@@ -101,7 +106,7 @@ def parameter_differences(
             found.append(item | {"left_origin": set_by[0], "right_origin": set_by[1]})
     return {"differences": found, "same": same}
 
-# %% ../nbs/77_diff.ipynb #6d366dd5
+# %% ../nbs/77_diff.ipynb #c5f339a1
 def environment_differences(
     left: dict[str, Any],  # the manifest of a run
     right: dict[str, Any],  # the manifest of another
@@ -369,7 +374,7 @@ def plain_value(
         return value if np.isfinite(value) else None
     return value if value is None or isinstance(value, bool | int) else str(value)
 
-# %% ../nbs/77_diff.ipynb #349c218e
+# %% ../nbs/77_diff.ipynb #f4dda013
 def split_differences(
     tables: Tables,  # of two runs
 ) -> dict[
@@ -463,7 +468,7 @@ def _full(name: str, facts: list[dict[str, Any]]) -> list[Any]:
     "A metric of each run on all of its held-out rows: value, low, high."
     return [(f.get("metrics") or {}).get(name) for f in facts]
 
-# %% ../nbs/77_diff.ipynb #373adafa
+# %% ../nbs/77_diff.ipynb #50f61a43
 def answer_differences(
     left: Side,  # a run
     right: Side,  # another

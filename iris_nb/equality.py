@@ -27,9 +27,9 @@ from .folders import STAGES
 from .modelfile import MANIFEST, content_digest
 
 # %% auto #0
-__all__ = ['ABSENT', 'Bools', 'Floats', 'MOST', 'LEFT_OUT', 'PICTURES', 'IDENTICAL', 'WITHIN', 'DIFFERENT', 'Mismatch', 'gap_of',
-           'FileEquality', 'LeftOut', 'is_evidence', 'flatten', 'compare_frames', 'model_values', 'Equality',
-           'compare_runs', 'compare_folders', 'RowChanges', 'changed_rows', 'environment_differences',
+__all__ = ['ABSENT', 'Bools', 'Floats', 'MOST', 'LEFT_OUT', 'OF_THE_CLOCK', 'PICTURES', 'IDENTICAL', 'WITHIN', 'DIFFERENT',
+           'Mismatch', 'gap_of', 'FileEquality', 'LeftOut', 'is_evidence', 'flatten', 'compare_frames', 'model_values',
+           'Equality', 'compare_runs', 'compare_folders', 'RowChanges', 'changed_rows', 'environment_differences',
            'environment_text', 'Verdict', 'check_tolerance', 'judge', 'file_hashes']
 
 # %% ../nbs/75_equality.ipynb #48286091
@@ -102,7 +102,7 @@ def _unequal(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> tuple[Bools, Fl
     gaps[:] = [np.nan if gap is None else gap for _, gap in pairs]
     return np.array([not equal for equal, _ in pairs], dtype=bool), gaps
 
-# %% ../nbs/75_equality.ipynb #f6a8667b
+# %% ../nbs/75_equality.ipynb #d378738f
 MOST = 100
 
 
@@ -119,6 +119,7 @@ class FileEquality:
     excess: float = 0.0  # largest gap / max(1, |value on the left|)
     largest: Mismatch | None = None  # the mismatch with the largest gap
     first: list[Mismatch] = field(default_factory=list)  # the first of them
+    also: tuple[LeftOut, ...] = ()  # what is left out of it besides
 
     def add(self, where: str, left: Any, right: Any, gap: float | None) -> None:
         "Count one value that differs."
@@ -168,7 +169,7 @@ def _plain(value: Any) -> Any:
         return value
     return value.isoformat() if isinstance(value, date) else str(value)
 
-# %% ../nbs/75_equality.ipynb #98f9c91f
+# %% ../nbs/75_equality.ipynb #9c11ddf6
 @dataclass(frozen=True)
 class LeftOut:
     "Values that are not compared."
@@ -186,15 +187,21 @@ LEFT_OUT = (
     LeftOut("training/training.json", r"model_sha256", "hash of a file that holds versions"),
     LeftOut("inference/inference.json", r"model_sha256", "hash of a file that holds versions"),
 )
+OF_THE_CLOCK = (
+    LeftOut(
+        "models/tuning.json", r"candidates\..*\.search\.(stopped_by|trials_asked)", "a repetition looks at no clock"
+    ),
+)
 PICTURES = frozenset({".svg", ".png", ".jpg", ".pdf", ".html"})
 
 
 def is_evidence(
     file: str,  # path relative to the run's folder
     where: str,  # a place in it
+    also: Sequence[LeftOut] = (),  # what is left out besides
 ) -> bool:  # whether it is compared
     "Whether a value is a result of the run."
-    return not any(out.file == file and re.fullmatch(out.where, where, re.S) for out in LEFT_OUT)
+    return not any(out.file == file and re.fullmatch(out.where, where, re.S) for out in (*LEFT_OUT, *also))
 
 # %% ../nbs/75_equality.ipynb #2d41d17a
 def flatten(
@@ -213,11 +220,11 @@ def flatten(
         empty = "(no entries)" if value == {} else "(an empty list)" if value == [] else value
         yield where or "content", empty
 
-# %% ../nbs/75_equality.ipynb #17b1a14d
+# %% ../nbs/75_equality.ipynb #12a14827
 def _compare_values(equality: FileEquality, left: Mapping[str, Any], right: Mapping[str, Any]) -> None:
     "Compare places and values, of which a value may be an array."
     for where in [*left, *(where for where in right if where not in left)]:
-        if not is_evidence(equality.file, where):
+        if not is_evidence(equality.file, where, equality.also):
             continue
         a, b = left.get(where, ABSENT), right.get(where, ABSENT)
         if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
@@ -508,19 +515,20 @@ class Equality:
             rows.append({"stage": stage} | counts | {"largest difference": gap})
         return rows
 
-# %% ../nbs/75_equality.ipynb #0af7ed5d
+# %% ../nbs/75_equality.ipynb #6ebdd4cc
 def compare_runs(
     left: Path,  # the folder of a run
     right: Path,  # the folder of another
     stages: Sequence[str] = STAGES,  # which stages to compare
     known: Mapping[str, str] | None = None,  # files that the first lacks on purpose → SHA-256
+    also: Sequence[LeftOut] = (),  # what is left out besides the usual
 ) -> Equality:  # what was compared and what differs
     "Compare two run folders value by value."
     shown, known, files = _show_rows(left, right), known or {}, []
     for stage in stages:
         only_known = (name for name in known if name.startswith(f"{stage}/") and _is_compared(name))
         for name in sorted({*_files(left, stage), *_files(right, stage), *only_known}, key=_order):
-            equality = FileEquality(stage, name, hide=not shown and bool(_ROW_FILES.fullmatch(name)))
+            equality = FileEquality(stage, name, hide=not shown and bool(_ROW_FILES.fullmatch(name)), also=tuple(also))
             _compare_file(equality, left, right, known.get(name, ""))
             files.append(equality)
     return Equality(files)
@@ -648,7 +656,7 @@ def check_tolerance(
         raise ParameterError(f"the tolerance is {tolerance}; it is a number from 0 to 1, such as 1e-6")
     return tolerance
 
-# %% ../nbs/75_equality.ipynb #ce049ba2
+# %% ../nbs/75_equality.ipynb #3fc5a188
 def judge(
     equality: Equality,  # what was compared
     environment: Sequence[Mapping[str, Any]],  # as from `environment_differences`

@@ -30,8 +30,8 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 from markupsafe import escape
 
 # %% auto #0
-__all__ = ['OWN_DATA', 'AGGREGATES', 'WITHOUT_ROWS', 'PLAIN_MODELS', 'FEWEST', 'REMAINS', 'MODEL_REMAINS', 'MOST_LINES',
-           'belongs', 'source_files', 'table_file', 'safe_table_name', 'leave_out', 'distinctive_values',
+__all__ = ['OWN_DATA', 'IMPORTED', 'AGGREGATES', 'WITHOUT_ROWS', 'PLAIN_MODELS', 'FEWEST', 'REMAINS', 'MODEL_REMAINS',
+           'MOST_LINES', 'belongs', 'source_files', 'table_file', 'safe_table_name', 'leave_out', 'distinctive_values',
            'holds_values', 'decide_data', 'write_zip', 'Exported', 'unlinked', 'export_bundle', 'export_lines']
 
 # %% ../nbs/94_packing.ipynb #1042edf7
@@ -103,7 +103,7 @@ def _working_tree(home: Path) -> dict[str, bytes]:
         if not any(part.startswith(".") for part in p.relative_to(home).parts)
     }
 
-# %% ../nbs/94_packing.ipynb #9013047e
+# %% ../nbs/94_packing.ipynb #6d1e3216
 OWN_DATA = (
     "data/README.md",
     "data/raw/README.md",
@@ -116,24 +116,34 @@ OWN_DATA = (
 def belongs(
     path: str,  # relative to the project's root
     table: str,  # plain name of the table
+    imported: Iterable[str] = (),  # names of the imported models that the run compared
 ) -> bool:  # whether the file goes into the bundle
     "Whether a file of the project is part of the source of a run."
     if path.startswith("reports/"):
         return path == "reports/README.md"
     if path.startswith("data/"):
-        return path in (*OWN_DATA, f"data/contracts/{table}.json", f"data/cards/{table}.yaml")
+        own = (f"data/contracts/{table}.json", f"data/cards/{table}.yaml")
+        return path in (*OWN_DATA, *own, *(f"{IMPORTED}/{name}.json" for name in imported))
     return True
 
-# %% ../nbs/94_packing.ipynb #8120a715
+
+IMPORTED = "data/models"
+
+# %% ../nbs/94_packing.ipynb #43133593
 def source_files(
     home: Path,  # the project's root
     run_dir: Path,  # the folder of a run
     record: dict[str, Any],  # its manifest
 ) -> dict[str, bytes]:  # path relative to the project's root → content
     "The source that a run was made from, proven by its hashes."
-    git, table = record.get("git"), str(record.get("table"))
+    git, table, imported = record.get("git"), str(record.get("table")), _imported(record)
     files = _committed(home, run_dir, git) if git else _working_tree(home)
-    files = {path: files[path] for path in sorted(files) if belongs(path, table)}
+    files = {path: files[path] for path in sorted(files) if belongs(path, table, imported)}
+    if gone := [name for name in imported if f"{IMPORTED}/{name}.json" not in files]:
+        raise InputError(
+            f"the run compared the imported model {name_list(gone, 3)}, which is not in {'its commit' if git else 'the project'} "
+            f"({IMPORTED}/{gone[0]}.json); put it there, and run again"
+        )
     _settle_contract(files, record, run_dir)
     wrong = check_code(files, record)
     if wrong and git:
@@ -145,6 +155,12 @@ def source_files(
             f"the project is not under version control, and {name_list(wrong, 3)} changed after the run; undo the change, or run again"
         )
     return files
+
+# %% ../nbs/94_packing.ipynb #88687889
+def _imported(record: dict[str, Any]) -> list[str]:
+    "The imported models that a run compared."
+    names = at(record, "parameters", "models", "imported")
+    return [str(name) for name in names] if isinstance(names, list) else []
 
 # %% ../nbs/94_packing.ipynb #550c7e94
 def _settle_contract(files: dict[str, bytes], record: dict[str, Any], run_dir: Path) -> None:
@@ -199,10 +215,11 @@ def _table_member(record: dict[str, Any], path: Path) -> tuple[str, Path]:
         )
     return f"{TABLE}/{safe_table_name(path)}", path
 
-# %% ../nbs/94_packing.ipynb #4d24a8f6
+# %% ../nbs/94_packing.ipynb #5db44020
 AGGREGATES = (
     "run.json", "data/contract.json", "data/data.json", "data/profile.json", "data/split.parquet", "features/features.json",
-    "models/models.json", "models/scores.parquet", "models/folds.parquet", "training/training.json", "inference/inference.json",
+    "models/models.json", "models/scores.parquet", "models/folds.parquet", "models/tuning.json", "models/control.json",
+    "models/selection.json", "training/training.json", "training/sureness.json", "inference/inference.json",
     "report/figures.json", "report/comparison.svg", "report/confusion.svg", "report/reliability.svg",
 )  # fmt: skip
 WITHOUT_ROWS = (
@@ -220,6 +237,7 @@ REMAINS = (
 )
 MODEL_REMAINS = "the fitted model, which holds a few numbers for each class and column"
 _MODEL = "training/model/"
+_FIGURES = "models/figures/"  # scores on folds and trials
 
 
 def leave_out(
@@ -229,16 +247,18 @@ def leave_out(
     facts = read_facts(run_dir)
     allowed = {*AGGREGATES, *(() if facts.show_rows else WITHOUT_ROWS)}
     fitted = [n.get("train") or 0 for n in (facts.data.get("class_counts") or {}).values()]
-    simple = facts.training.get("chosen") in PLAIN_MODELS and min(fitted, default=0) >= FEWEST
+    steps = at(facts.training, "calibrated", "method") == "isotonic"  # its steps are answers to single rows
+    simple = facts.training.get("chosen") in PLAIN_MODELS and min(fitted, default=0) >= FEWEST and not steps
     kept, left = [], {}
     for name in _run_files(run_dir):
-        if name in allowed or (simple and name.startswith(_MODEL)) or _names_no_value(run_dir, name):
+        always = name in allowed or name.startswith(_FIGURES)
+        if always or (simple and name.startswith(_MODEL)) or _names_no_value(run_dir, name):
             kept.append(name)
         elif "/" in name or name == "source.patch":
             left[name] = _why(name)
     return kept, left
 
-# %% ../nbs/94_packing.ipynb #c0fecaf9
+# %% ../nbs/94_packing.ipynb #b2325898
 def _run_files(run_dir: Path) -> list[str]:
     "The files of a run's folder; what is hidden or a link is passed over."
     found = (p for p in sorted(run_dir.rglob("*")) if p.is_file() and not p.is_symlink())
@@ -519,14 +539,15 @@ def _gather(
         record, members, authors, name, left, read_written(home, str(record.get("table"))), headline(facts), remains
     )
 
-# %% ../nbs/94_packing.ipynb #3927578e
+# %% ../nbs/94_packing.ipynb #dfa73390
 def _keep_rows_back(members: Members, left: dict[str, str], values: list[str], place: str) -> None:
     "Take out every file in which a distinctive value of the table is found, and a model of which a part is taken."
     for name, content in list(members.items()):
         least = 3 if name.startswith(f"{SOURCE}/") else 1
         if not holds_values(name, content if isinstance(content, bytes) else content.read_bytes(), values, least):
             continue
-        if name.endswith((".py", "run.json")) or name.startswith(f"{SOURCE}/nbs/"):
+        needed = (f"{SOURCE}/nbs/", f"{SOURCE}/{IMPORTED}/")
+        if name.endswith((".py", "run.json")) or name.startswith(needed):
             raise InputError(
                 f"{name} holds values of the table, and a bundle without it would be of no use; export with --with-data, or not at all"
             )

@@ -29,7 +29,7 @@ from iris_nb import bundle, packing
 from iris_nb.bundle import METADATA, Unpacked, safe_members, unpack_bundle, unsafe
 from iris_nb.crate import PREVIEW, PROFILES, README
 from iris_nb.errors import InputError
-from iris_nb.files import sha256_bytes, sha256_file, sha256_folder, table_name, write_json, write_text
+from iris_nb.files import read_json, sha256_bytes, sha256_file, sha256_folder, table_name, write_json, write_text
 from iris_nb.folders import STAGES
 from iris_nb.packing import (
     belongs,
@@ -262,17 +262,63 @@ def test_source_that_is_not_the_run_s_is_refused(home: Path, run_dir: Path, tmp_
 
 
 @pytest.mark.parametrize(
-    "place", ["data/raw/other.csv", "data/contracts/other.json", "data/mlflow.db", "reports/x/run.json"]
-)
-def test_other_tables_and_runs_are_not_part_of_the_source(place: str) -> None:
-    assert not belongs(place, "patients")
+    "place",
+    [
+        "data/raw/other.csv", "data/contracts/other.json", "data/mlflow.db", "reports/x/run.json",
+        "data/models/other.json", "data/models/old.parquet", "data/models/deep/old.json",
+    ],
+)  # fmt: skip
+def test_other_tables_models_and_runs_are_not_part_of_the_source(place: str) -> None:
+    assert not belongs(place, "patients", ["old"])
 
 
 @pytest.mark.parametrize(
-    "place", ["data/raw/iris.csv", "data/contracts/patients.json", "data/cards/patients.yaml", "setup.py"]
-)
+    "place",
+    [
+        "data/raw/iris.csv", "data/contracts/patients.json", "data/cards/patients.yaml", "setup.py",
+        "data/models/old.json",
+    ],
+)  # fmt: skip
 def test_what_the_run_needs_is_part_of_the_source(place: str) -> None:
-    assert belongs(place, "patients")
+    assert belongs(place, "patients", ["old"])
+
+
+def test_an_imported_model_goes_along_and_its_answers_stay(home: Path, tmp_path: Path) -> None:
+    for name in ("old", "other"):
+        write_json(home / "data" / "models" / f"{name}.json", {"name": name})
+        write_text(home / "data" / "models" / f"{name}.parquet", "61.734512, 70.918233")
+    run_dir = make_run(home, parameters={"data": {"seed": 7}, "models": {"imported": ["old"]}})
+    for with_data in (True, False):
+        bundle = tmp_path / f"{with_data}.zip"
+        export_bundle(home, run_dir, bundle, with_data)
+        assert [name for name in contents(bundle) if "data/models" in name] == ["source/data/models/old.json"]
+    write_json(
+        home / "data" / "models" / "old.json", {"categories": ["Ada Distinct", "Bob Singular", 61.734512, 70.918233]}
+    )
+    refused(lambda: export_bundle(home, run_dir, tmp_path / "rows.zip", False), "old.json", "values of the table")
+    (home / "data" / "models" / "old.json").unlink()
+    refused(lambda: export_bundle(home, run_dir, tmp_path / "none.zip", True), "imported model 'old'")
+
+
+def test_what_a_search_found_may_leave_and_its_journal_never(home: Path) -> None:
+    run_dir = make_run(home)
+    for name in ("models/tuning.json", "models/control.json", "models/figures/pairs.svg", "training/insight.json"):
+        write_text(run_dir / name, "{}")
+    write_text(run_dir / ".tuning" / "svm.journal", "{}")
+    kept, left = leave_out(run_dir)
+    assert {"models/tuning.json", "models/control.json", "models/figures/pairs.svg"} <= set(kept)
+    assert "training/insight.json" in left and not [name for name in (*kept, *left) if "journal" in name]
+
+
+def test_steps_of_a_calibration_stay(home: Path) -> None:
+    run_dir = make_run(home)
+    data = read_json(run_dir / "data" / "data.json")
+    write_json(run_dir / "data" / "data.json", data | {"class_counts": {c: {"train": 40} for c in ("ill", "well")}})
+    write_text(run_dir / "training" / "model" / "model.skops", "a model")
+    for method, kept in (("none", True), ("sigmoid", True), ("isotonic", False)):
+        training = {"chosen": "lda", "title": "LDA", "calibrated": {"method": method}}
+        write_json(run_dir / "training" / "training.json", training)
+        assert ("training/model/model.skops" in leave_out(run_dir)[0]) is kept
 
 
 # ---- the table ----

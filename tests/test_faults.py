@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from conftest import ROOT, Project, clean_environment
 from faults import FaultProxy
 from test_pipeline import closed_port, store, under_way, wait_for
 
+from iris_nb.equality import compare_folders
 from iris_nb.files import read_json, sha256_file, sha256_folder, write_json
 from iris_nb.runs import seal_of, write_manifest
+from iris_nb.tracking import mirrored_files
 
 
 def whole(run_dir: Path) -> None:
@@ -173,6 +176,55 @@ def test_runs_killed_at_random_moments(project: Project) -> None:
     assert "done" in ends
     leftovers = [path.name for path in (project.home / "data").rglob(".new-*")]
     assert project.json("run", "--profile", "quick")["status"] == "done", leftovers
+
+
+@pytest.mark.slow
+def test_a_search_that_was_killed_goes_on_from_its_journal(project: Project) -> None:
+    words = ["--profile", "quick", "--untracked", "-p", "candidates=[svm]", "-p", "tune=chosen", "-p", "trials=60"]
+    process = project.start("run", *words)
+
+    def journals() -> dict[str, bytes]:
+        found = (p for p in project.reports.glob("[!.]*/.tuning/*.journal") if p.stat().st_size)
+        return {path.name: path.read_bytes() for path in found}
+
+    wait_for(lambda: len(journals()) >= 2 or process.poll() is not None)  # the main search, and one inside a fold
+    process.kill()
+    process.communicate(timeout=30)
+    killed = project.json("runs")["runs"][0]
+    run_dir = project.reports / killed["run"]
+    assert killed["status"] == "killed"
+    time.sleep(1)  # the kernel ends when it sees that its parent is gone
+    before = journals()
+    listed = json.dumps([read_json(run_dir / "run.json"), killed, project.json("show", killed["run"])])
+    assert before and ".tuning" not in listed and ".journal" not in listed
+    assert not [path for path in mirrored_files(run_dir) if ".tuning" in path.parts]
+
+    seen: dict[str, bytes] = {}
+    process = project.start("resume", killed["run"], "--json")
+    while process.poll() is None:
+        with suppress(OSError):
+            seen |= journals()
+        time.sleep(0.02)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err + out
+    assert all(seen[name].startswith(lines) for name, lines in before.items()), "a journal was begun anew"
+    whole(run_dir)
+    assert not (run_dir / ".tuning").exists()
+
+    whole_run = project.json("run", *words, "--fresh")
+    assert compare_folders(run_dir, Path(whole_run["run_dir"])) == []
+
+
+def test_a_leak_is_not_for_resume(project: Project, tmp_path: Path) -> None:
+    table = tmp_path / "leaking.csv"
+    rows = (f"{n % 7}.{n},{'ab'[n % 2] * 3},{'ill' if n % 2 else 'well'}" for n in range(80))
+    table.write_text("\n".join(["dose,code,outcome", *rows]) + "\n")
+    run = ("run", table, "--target", "outcome", "--profile", "quick", "--untracked", "-p", "candidates=[majority,lda]")
+    told = project.json(*run, code=1)["error"]
+    assert "L003" in told and "drop=[code]" in told and "silence=[L003:code]" in told
+    assert "make the run anew" in told and "iris-nb resume" not in told and "iris-nb debug" not in told
+    assert project.json("runs")["runs"][0]["status"] == "failed"
+    assert project.json(*run, "--drop", "code", code=3)["status"] == "done"
 
 
 @pytest.fixture(scope="module")

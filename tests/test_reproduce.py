@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pandas as pd
@@ -673,6 +674,65 @@ def test_a_bundle_in_an_empty_folder(with_data: bool, repository: Repository, ru
         Path(words[-1]).write_text("\n".join([*text[:-1], "777.25,A,high"]) + "\n")
         found = repository.call(*words, code=1, folder=empty)
         assert found["verdict"] == "DIFFERENT" and "data/table.parquet, SHA-256" in found["reason"]
+
+
+@pytest.mark.slow
+def test_a_search_that_the_clock_ended_is_replayed(repository: Repository) -> None:
+    words = ("--profile", "quick", "--untracked", "-p", "candidates=[svm]", "-p", "tune=chosen", "-p", "trials=400")
+    result = repository.call("run", *words, "-p", "tune_seconds=1")
+    run_dir = Path(result["run_dir"])
+    left = read_json(run_dir / "models" / "tuning.json")
+    assert left["candidates"]["svm"]["search"]["stopped_by"] == "time" and 4 <= left["trials_done"]["svm"] < 400
+
+    found = repository.call("reproduce", result["run"], "--same-env", "--keep")
+    assert found["verdict"] == "IDENTICAL" and found["mismatches"] == []
+    kept = Path(found["kept"])
+    again = read_json(kept / "models" / "tuning.json")
+    assert (
+        again["trials_done"] == left["trials_done"] and again["candidates"]["svm"]["search"]["stopped_by"] == "trials"
+    )
+    before, after = (read_json(folder / "run.json")["parameters"]["models"] for folder in (run_dir, kept))
+    assert after == before | {"tune_replay": left["trials_done"]} and before["tune_replay"] == {}
+    apart = repository.call("diff", result["run"], kept.name)["parameters"]["differences"]
+    assert apart == []
+
+    for damage in (None, "{}", '{"trials_done": {"svm": 0}}'):
+        copy = repository.copy(run_dir, f"d{len(damage or ''):03d}")
+        (copy / "models" / "tuning.json").unlink() if damage is None else (copy / "models" / "tuning.json").write_text(
+            damage
+        )
+        assert "tuning.json" in repository.refuse(copy.name, "--same-env")
+        shutil.rmtree(copy)
+    shutil.rmtree(kept)
+
+
+@pytest.mark.slow
+def test_an_imported_model_goes_wherever_its_run_goes(repository: Repository, tmp_path: Path) -> None:
+    legacy = ROOT / "tests" / "data" / "legacy"
+    hashes = dict(reversed(line.split()) for line in (legacy / "SHA256SUMS").read_text().splitlines())
+    models = repository.home / "data" / "models"
+    try:
+        for file, name in (("pipeline-1.2.2.pkl", "old_svm"), ("logistic-1.2.2.joblib", "other")):
+            words = ("--name", name, "--trust", hashes[file], "--table", "iris", "--target", "species")
+            repository.call("import-model", legacy / file, *words)
+        assert (models / "old_svm.parquet").is_file(), "what it answered is kept beside it"
+        result = repository.call("run", *FAST, "-p", "imported=[old_svm]")
+        run_dir = Path(result["run_dir"])
+        patch = (run_dir / "source.patch").read_bytes()
+        assert b"data/models/old_svm.json" in patch and b".parquet" not in patch
+        one = repository.call("stage", "models", "--from", result["run"], "-p", "imported=[other]")
+        assert one["status"] == "partial"
+
+        bundle = tmp_path / "study.zip"
+        exported = repository.call("export", result["run"], bundle)
+        names = ZipFile(bundle).namelist()
+        assert [name for name in names if "data/models" in name] == ["source/data/models/old_svm.json"]
+    finally:
+        shutil.rmtree(models)
+    repository.assert_clean()
+    for words in ((result["run"],), (bundle, "--trust", exported["sha256"])):
+        found = repository.call("reproduce", *words, "--same-env")
+        assert found["verdict"] == "IDENTICAL", found["reason"]
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from iris_nb.errors import InputError, ParameterError, UnknownRunError
 from iris_nb.files import read_json, write_json
 from iris_nb.parameters import Parameter
-from iris_nb.pipeline import Request
+from iris_nb.pipeline import Request, load_stages, plan_values
 from iris_nb.settings import Settings, load_settings
 from iris_nb.sweep import (
     LARGEST,
@@ -171,6 +172,24 @@ def test_members_are_all_combinations_the_last_fastest(home: Settings) -> None:
     assert list_sweeps(home.reports) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "stage", "values"),
+    [
+        ("ensembles=[soft],[stacking]", "models", [["soft"], ["stacking"]]),
+        ("ensembles=[],[soft,weighted]", "models", [[], ["soft", "weighted"]]),
+        ("select=none,l1", "features", ["none", "l1"]),
+        ("construct=auto,none", "features", ["auto", "none"]),
+        ("tune=none,chosen", "models", ["none", "chosen"]),
+    ],
+)
+def test_what_a_study_may_do_is_a_grid_too(home: Settings, text: str, stage: str, values: list[Any]) -> None:
+    planned = plan(home, text)
+    name = text.partition("=")[0]
+    assert [grid[name] for grid, _ in planned.members] == values
+    defaults = plan_values(home.home, load_stages(home.home)[1], Request(profile="quick")).values[stage][name]
+    assert [given.get(stage, {}).get(name, defaults) for _, given in planned.members] == values
+
+
 def test_a_file_gives_fixed_values(home: Settings, tmp_path: Path) -> None:
     path = tmp_path / "common.yaml"
     path.write_text("models: {candidates: [lda, knn]}\ninference: {tolerance: 1.0e-9}\n")
@@ -292,6 +311,47 @@ def test_members_are_ordinary_runs_that_are_not_tracked(swept: tuple[Project, di
     assert yaml.safe_load((folder / "members" / "1.yaml").read_text())["models"]["folds"] == 3
     hidden = [path.name for path in folder.rglob(".*") if path.name != ".lock"]
     assert hidden == [] and not [path for path in project.runs() if path.name.startswith(".")]
+
+
+@pytest.mark.slow
+def test_ensembles_and_searches_side_by_side_share_the_cores(project: Project) -> None:
+    words = [
+        "-p",
+        "ensembles=[soft],[stacking]",
+        "-p",
+        "candidates=[lda,forest]",
+        "-p",
+        "tune=none,chosen",
+        "-p",
+        "trials=4",
+    ]
+    process = project.start("sweep", *words, "--profile", "quick", "--jobs", "2", "--json", IRIS_NB_THREADS="2")
+    most = 0
+    while process.poll() is None:
+        most = max(most, sum("iris_nb.workers" in command for command in below(process.pid)))
+        time.sleep(0.1)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode in (0, 3), err + out
+    result = json.loads(out)
+    assert [member["status"] for member in result["members"]] == ["done"] * 4
+    for member in result["members"]:
+        record = read_json(project.reports / member["run"] / "run.json")
+        assert record["threads"] == 1 and record["environment"]["IRIS_NB_THREADS"] == "1"
+        tuned = read_json(project.reports / member["run"] / "models" / "tuning.json")["tune"]
+        assert tuned == member["parameters"]["tune"]
+    assert most == 0, "two members at a time have a core each, and no helper"
+
+
+def below(pid: int) -> list[str]:
+    """The command lines of all processes that a process has started, and they in turn."""
+    found, waiting = [], [pid]
+    while waiting:
+        one = waiting.pop()
+        with suppress(OSError):
+            found.append(Path(f"/proc/{one}/cmdline").read_text())
+            for thread in Path(f"/proc/{one}/task").iterdir():
+                waiting += map(int, (thread / "children").read_text().split())
+    return found[1:]
 
 
 def test_a_sweep_is_found_again(swept: tuple[Project, dict[str, Any]]) -> None:
