@@ -118,6 +118,7 @@ def hospital(patients: int = 60, visits: int = 4) -> pd.DataFrame:
     return table.sample(frac=1, random_state=0)
 
 
+@SLOW
 def test_a_messy_table_with_groups(project: Project, tmp_path: Path) -> None:
     path = tmp_path / "hospital.csv"
     hospital().to_csv(path, index=False)
@@ -232,7 +233,8 @@ def two_worlds(rows: int = 1500) -> pd.DataFrame:
     return pd.DataFrame(many, columns=list("efghijklmn")).assign(band=band, answer=answer)
 
 
-@pytest.mark.parametrize("name", [name if name == "stacking" else pytest.param(name, marks=SLOW) for name in ENSEMBLES])
+@SLOW
+@pytest.mark.parametrize("name", ENSEMBLES)
 def test_every_ensemble_can_be_served(name: str, bench: Project, tmp_path: Path) -> None:
     path = tmp_path / "worlds.csv"
     two_worlds().to_csv(path, index=False)
