@@ -15,6 +15,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = Path(sys.executable).with_name("iris-nb")
+# A whole study of two candidates, for tests that need a run and not what it finds: half the time of a quick one.
+SMALL = ("--profile", "quick", "-p", "candidates=[lda, logistic]")
 
 
 def notebook_paths() -> list[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Project
+from conftest import ROOT, SMALL, Project
 from hypothesis import given
 from hypothesis import strategies as st
 from test_pipeline import under_way, wait_for
@@ -184,7 +184,7 @@ def test_listing_and_pruning(warm_project: Project) -> None:
 
 
 def test_no_cache_when_none_is_wanted(project: Project) -> None:
-    result = project.json("run", "--profile", "quick", "--untracked", IRIS_NB_CACHE_GB="0")
+    result = project.json("run", *SMALL, "--untracked", IRIS_NB_CACHE_GB="0")
     assert result["status"] == "done" and not (project.home / "data" / "cache").exists()
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Project, clean_environment
+from conftest import ROOT, SMALL, Project, clean_environment
 from faults import FaultProxy
 from test_pipeline import closed_port, store, under_way, wait_for
 
@@ -51,7 +51,7 @@ def break_training(project: Project) -> Path:
 
 def test_a_failed_run_is_looked_into_mended_and_gone_on_with(project: Project) -> None:
     path = break_training(project)
-    failed = project.call("run", "--profile", "quick")
+    failed = project.call("run", *SMALL)
     assert failed.returncode == 1 and "iris-nb resume" in failed.stderr and "iris-nb debug" in failed.stderr
     run_dir = Path(project.json("show")["run_dir"])
     assert read_json(run_dir / "run.json")["model"]["version"] is None
@@ -100,7 +100,7 @@ def test_the_debug_notebook_runs_and_leaves_the_record_alone(warm_project: Proje
 def test_one_stage_on_the_files_of_a_former_run(warm_project: Project) -> None:
     project = warm_project
     first = project.json("run", "--profile", "quick")
-    result = project.json("stage", "30_models", "--from", first["run"], "-p", "folds=3")
+    result = project.json("stage", "30_models", "--from", first["run"], "-p", "folds=3", *SMALL[2:])
     assert result["status"] == "partial" and result["run"] != first["run"] and result["model"]["version"] is None
     stages = {stage["name"]: stage["status"] for stage in result["stages"]}
     assert stages == {
@@ -143,7 +143,7 @@ def test_an_edited_manifest_is_refused(warm_project: Project) -> None:
 
 def kill_and_resume(project: Project, seconds: float) -> str:
     """Kill a run after so many seconds; the next commands mark it, and go on with it. Says how far it came."""
-    process = project.start("run", "--profile", "quick")
+    process = project.start("run", *SMALL)
     time.sleep(seconds)
     process.kill()
     process.communicate(timeout=30)
@@ -262,7 +262,7 @@ def bad_network(project: Project, port: int, fault: str, trigger: bytes, seed: i
     """A run behind a faulty network is done within a minute of its stages, says what is not copied, and is completed later."""
     proxy = FaultProxy(port, fault, trigger)
     environment = {"IRIS_NB_TRACKING_URI": proxy.uri, "IRIS_NB_TRACKING_TIMEOUT": "6"}
-    process = project.start("run", "--profile", "quick", "-p", f"seed={seed}", "--json", **environment)
+    process = project.start("run", *SMALL, "-p", f"seed={seed}", "--json", **environment)
     run_dir = wait_for(under_way(project, "report"), 120)
     begun = time.monotonic()
     out, err = process.communicate(timeout=60)
@@ -317,7 +317,7 @@ def test_every_way_to_misbehave(fault: str, trigger: bytes, project: Project, se
 
 def together(project: Project, words: list[list[str]]) -> list[dict[str, Any]]:
     """Start runs at the same moment; each must end well."""
-    processes = [project.start("run", "--profile", "quick", "--json", *some) for some in words]
+    processes = [project.start("run", *SMALL, "--json", *some) for some in words]
     results = []
     for process in processes:
         out, err = process.communicate(timeout=400)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, Project, clean_environment
+from conftest import ROOT, SMALL, Project, clean_environment
 
 from iris_nb.files import read_json, sha256_file
 from iris_nb.folders import STAGES
@@ -402,7 +402,7 @@ def test_a_dead_run_is_marked_by_the_next_command(project: Project) -> None:
 
 
 def test_two_first_runs_at_the_same_moment(project: Project) -> None:
-    both = [project.start("run", "--profile", "quick", "--json") for _ in range(2)]
+    both = [project.start("run", *SMALL, "--json") for _ in range(2)]
     results = []
     for process in both:
         out, err = process.communicate(timeout=300)
@@ -446,7 +446,7 @@ def test_a_failed_stage_keeps_what_was_done(project: Project) -> None:
     last = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"][-1]
     last["source"] = ["raise RuntimeError('the oven is <b>cold</b>')"]
     path.write_text(json.dumps(notebook))
-    result = project.json("run", "--profile", "quick", code=1)
+    result = project.json("run", *SMALL, code=1)
     assert result["status"] == "failed" and "training" in result["error"] and "the oven is" in result["error"]
     shown = project.json("show", "latest")
     status = {stage["name"]: stage["status"] for stage in shown["stages"]}
@@ -464,7 +464,7 @@ def test_a_model_that_fails_its_gate_is_not_staged(project: Project, tmp_path: P
     random = np.random.default_rng(0)
     noise = pd.DataFrame(random.normal(size=(60, 3)), columns=list("abc")).assign(label=random.choice(["x", "y"], 60))
     noise.to_csv(tmp_path / "noise.csv", index=False)
-    result = project.json("run", tmp_path / "noise.csv", "--profile", "quick", code=3)
+    result = project.json("run", tmp_path / "noise.csv", *SMALL, code=3)
     assert result["gate"]["passed"] is False and result["gate"]["reasons"]
     assert result["model"]["version"] == "1" and result["model"]["alias"] is None
     assert project.call("delete", "latest").returncode == 0 and project.runs() == []
@@ -473,10 +473,10 @@ def test_a_model_that_fails_its_gate_is_not_staged(project: Project, tmp_path: P
 def test_contract_accept_makes_a_reviewed_contract(project: Project, tmp_path: Path) -> None:
     path = tmp_path / "garden.csv"
     flowers().to_csv(path, index=False)
-    project.call("run", path, "--profile", "quick")
+    project.call("run", path, *SMALL)
     accepted = project.call("contract", "accept", "latest")
     assert accepted.returncode == 0 and "data/contracts/garden.json" in accepted.stdout
-    again = project.call("run", path, "--profile", "quick", "--json")
+    again = project.call("run", path, *SMALL, "--json")
     facts = read_json(Path(json.loads(again.stdout)["run_dir"]) / "data" / "data.json")
     assert facts["contract"] == "reviewed"
 
