@@ -180,7 +180,7 @@ def test_runs_killed_at_random_moments(project: Project) -> None:
 
 @pytest.mark.slow
 def test_a_search_that_was_killed_goes_on_from_its_journal(project: Project) -> None:
-    words = ["--profile", "quick", "--untracked", "-p", "candidates=[svm]", "-p", "tune=chosen", "-p", "trials=60"]
+    words = ["--profile", "quick", "--untracked", "-p", "candidates=[svm]", "-p", "tune=chosen", "-p", "trials=40"]
     process = project.start("run", *words)
 
     def journals() -> dict[str, bytes]:
