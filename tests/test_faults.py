@@ -187,7 +187,7 @@ def test_a_search_that_was_killed_goes_on_from_its_journal(project: Project) -> 
         found = (p for p in project.reports.glob("[!.]*/.tuning/*.journal") if p.stat().st_size)
         return {path.name: path.read_bytes() for path in found}
 
-    wait_for(lambda: len(journals()) >= 2 or process.poll() is not None)  # the main search, and one inside a fold
+    wait_for(lambda: len(journals()) >= 2 or process.poll() is not None, 200)  # the main search, and one inside a fold
     process.kill()
     process.communicate(timeout=30)
     killed = project.json("runs")["runs"][0]
