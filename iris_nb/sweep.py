@@ -125,7 +125,7 @@ def read_axis(
     _stop_if_twice(name, typed)
     return Axis(name, tuple(stage for stage, _ in targets), tuple(parts), typed)
 
-# %% ../nbs/78_sweep.ipynb #e2850051
+# %% ../nbs/78_sweep.ipynb #3504eb6a
 def _written_out(parameter: Parameter, text: str) -> list[str]:
     "The values of a text, one by one, as an assignment writes them."
     parts = split_values(text)
@@ -156,7 +156,7 @@ def _stop_if_twice(name: str, values: Sequence[Any]) -> None:
         if value in values[:place]:
             raise ParameterError(f"'{name}' lists the value {literal(value, 80)} twice; a sweep makes each member once")
 
-# %% ../nbs/78_sweep.ipynb #2404fb63
+# %% ../nbs/78_sweep.ipynb #91056888
 def read_grid(
     declared: Declared,  # the parameters of each stage
     texts: Sequence[str],  # the assignments of -p
@@ -282,7 +282,7 @@ def _look_at_table(settings: Settings, axes: list[Axis], data: dict[str, Any]) -
         raise
     return {key: facts[key] for key in ("sha256_raw", "rows", "target", "classes")}
 
-# %% ../nbs/78_sweep.ipynb #fc56cafa
+# %% ../nbs/78_sweep.ipynb #60dee788
 def _new_member(number: int, grid: dict[str, Any], file: str) -> dict[str, Any]:
     "The entry of a member that has not begun."
     empty: dict[str, Any] = {
@@ -327,7 +327,7 @@ def read_sweep(
                 return record  # a read-only folder can still be shown truthfully
     return record
 
-# %% ../nbs/78_sweep.ipynb #57299769
+# %% ../nbs/78_sweep.ipynb #7d90b3a0
 def _record(path: Path) -> dict[str, Any]:
     "The record as it is on the disk."
     try:
@@ -344,7 +344,7 @@ def _record(path: Path) -> dict[str, Any]:
         )
     return record
 
-# %% ../nbs/78_sweep.ipynb #dc995de7
+# %% ../nbs/78_sweep.ipynb #3af449b1
 def _is_whole(record: dict[str, Any]) -> bool:
     "Whether a record has the parts that the page and the commands go by."
     mappings, members = ("grid", "stages", "fixed", "data", "code", "notebooks", "mlflow"), record.get("members")
@@ -484,7 +484,7 @@ def _first_record(settings: Settings, plan: SweepPlan, jobs: int) -> dict[str, A
         "mlflow": {"run_id": None, "tracking": None, "synced": False},
     }
 
-# %% ../nbs/78_sweep.ipynb #3e289e3d
+# %% ../nbs/78_sweep.ipynb #67a655b6
 def jobs_for(
     cores: int,  # that the sweep may use
     asked: int,  # the --jobs of the user; 0 if not given
@@ -498,7 +498,7 @@ def threads_for(
     cores: int,  # that the sweep may use
     jobs: int,  # members at a time
 ) -> int:  # at least one
-    "How many threads each member gets."
+    "How many cores each member gets: its own process, and helpers for the rest."
     return max(1, cores // jobs)
 
 # %% ../nbs/78_sweep.ipynb #bf2339fa
@@ -554,7 +554,7 @@ class Member:
             found = {"error": _last_words(code, texts[1])}
         return found | {"code": code}
 
-# %% ../nbs/78_sweep.ipynb #62dd345a
+# %% ../nbs/78_sweep.ipynb #0d08816c
 def _last_words(code: int, told: str) -> str:
     "Why a process that printed no result ended."
     if code < 0:
@@ -751,7 +751,7 @@ def _check_resumable(settings: Settings, record: dict[str, Any]) -> list[dict[st
         raise InputError(f"the sweep {record['id']} has lost {name_list(missing, 3)}; begin a new one")
     return again
 
-# %% ../nbs/78_sweep.ipynb #18452931
+# %% ../nbs/78_sweep.ipynb #68d75e36
 def _connect(settings: Settings) -> Any:
     from iris_nb.tracking import connect, tracking_uri
 
@@ -784,7 +784,7 @@ def _member_entry(record: dict[str, Any], member: dict[str, Any]) -> Any:
     status = member["status"] if member["status"] in ("done", "failed") else "killed"
     return Entry("iris_nb.member", f"{record['id']}/{member['number']}", name, status, tags, params, metrics)
 
-# %% ../nbs/78_sweep.ipynb #50f62a17
+# %% ../nbs/78_sweep.ipynb #5730d2c5
 def _mirror(store: Any, book: Book) -> None:
     "Write a sweep that has ended, and its members, to MLflow."
     from iris_nb.tracking import Entry, _shown, write_entry

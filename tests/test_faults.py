@@ -180,14 +180,14 @@ def test_runs_killed_at_random_moments(project: Project) -> None:
 
 @pytest.mark.slow
 def test_a_search_that_was_killed_goes_on_from_its_journal(project: Project) -> None:
-    words = ["--profile", "quick", "--untracked", "-p", "candidates=[svm]", "-p", "tune=chosen", "-p", "trials=60"]
+    words = ["--profile", "quick", "--untracked", "-p", "candidates=[svm]", "-p", "tune=chosen", "-p", "trials=40"]
     process = project.start("run", *words)
 
     def journals() -> dict[str, bytes]:
         found = (p for p in project.reports.glob("[!.]*/.tuning/*.journal") if p.stat().st_size)
         return {path.name: path.read_bytes() for path in found}
 
-    wait_for(lambda: len(journals()) >= 2 or process.poll() is not None)  # the main search, and one inside a fold
+    wait_for(lambda: len(journals()) >= 2 or process.poll() is not None, 200)  # the main search, and one inside a fold
     process.kill()
     process.communicate(timeout=30)
     killed = project.json("runs")["runs"][0]
