@@ -426,7 +426,7 @@ def _control(facts: Facts) -> list[str]:
         f"- {plain(sentence(part['sentence']), 800)}" for part in parts if at(part, "made") and at(part, "sentence")
     ]
 
-# %% ../nbs/65_card.ipynb #98425589
+# %% ../nbs/65_card.ipynb #6ac854e1
 def _made(facts: Facts) -> list[str]:
     "Training Procedure."
     params = ", ".join(_code(label(f"{k}={v!r}", 80)) for k, v in pairs(facts.training.get("params")))
@@ -435,7 +435,7 @@ def _made(facts: Facts) -> list[str]:
     return [
         "### Training Procedure", "",
         f"Candidates were compared on the training rows by cross-validation ({count(facts.models.get('folds'))} folds{times}); everything that is fitted, features included, was fitted anew inside each fold. The held-out rows were used once, after the choice.", "",
-        plain(sentence(facts.models.get("reason")), 800) if facts.models.get("reason") else "",
+        plain(sentence(facts.models.get("reason")), 2400) if facts.models.get("reason") else "",
         *_candidates(facts), "#### Preprocessing", "",
         f"{_features(facts)}; `features/features.json` tells how each is made.", "",
         *_selected(facts),

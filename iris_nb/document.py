@@ -488,7 +488,7 @@ def spans(
         found.append({k: place(c[k] if is_number(c.get(k)) else c["mean"]) for k in ("low", "mean", "high")})
     return found, (low, high)
 
-# %% ../nbs/63_document.ipynb #7ed262cd
+# %% ../nbs/63_document.ipynb #65fcd195
 def models_view(
     facts: Facts,  # of a run
 ) -> dict[str, Any]:  # what its template shows
@@ -528,7 +528,9 @@ def tuning_view(
     "For the section 'Tuning': a line for each tuned candidate, the chosen one first."
     titles = {line.get("name"): line.get("title") for line in records(facts.models.get("leaderboard"))}
     parts = facts.tuning.get("candidates") or {}
-    rows = [{"key": key, "title": titles.get(key) or key} | part for key, part in parts.items()]
+    rows = [
+        {"key": key, "title": titles.get(key) or key} | part for key, part in parts.items() if isinstance(part, dict)
+    ]
     return {"rows": sorted(rows, key=lambda row: row["key"] != facts.models.get("chosen"))}
 
 # %% ../nbs/63_document.ipynb #0c89665c
@@ -600,7 +602,7 @@ def chosen_view(
         "confidence": confidence(facts),
     }
 
-# %% ../nbs/63_document.ipynb #28c686d8
+# %% ../nbs/63_document.ipynb #62e83e3e
 def gate_text(
     facts: Facts,  # of a run
 ) -> str:  # empty if it was not tried
@@ -662,7 +664,7 @@ def coverage_rows(
     "Measured coverage of prediction sets, a line a class."
     if len(measured) < len(SET_KINDS):
         return []
-    lines = zip(*(records(part.get("per_class")) for part in measured), strict=True)
+    lines = zip(*(records(part.get("per_class")) for part in measured), strict=False)
     rows: list[dict[str, Any]] = [{"name": cells[0].get("class"), "cells": cells} for cells in lines]
     return [*rows, {"name": "", "cells": measured}]
 

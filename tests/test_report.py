@@ -17,6 +17,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT, Project
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -51,6 +52,8 @@ def make_study(folder: Path, table: pd.DataFrame, target: str, show_rows: str) -
     material = load_material(run)
     figures, notes = draw_figures(material, 500)
     save_report(run, figures, notes, find_mistakes(material, 20))
+    for file, found in read_json(ROOT / "tests" / "data" / "report" / "found.json").items():  # as a standard run finds
+        write_json(run.stage(file.split("/")[0]) / f"{file.split('/')[1]}.json", found)
     write_json(run.stage("inference") / "inference.json", {"rows": 9, "equal": True, "largest_difference": 0.0})
     stages = [{"name": name, "status": "done", "seconds": 1.5, "files": {}} for name in STAGES]
     record = {
@@ -300,6 +303,55 @@ def test_unknown_keys_and_strange_kinds_do_not_stop_the_page(nasty: Path, tmp_pa
     write_json(run / "models" / "models.json", {"leaderboard": "none", "new": [1], "metric": ["x"]})
     page = render_report(run).read_text()
     assert "How the run was made" in page
+
+
+# ---- every part of a study is shown ----
+
+
+def bodies(page: str) -> dict[str, str]:
+    "The sections of a report by name, their tags taken away."
+    parts = re.findall(r'<section id="([a-z]+)".*?>(.*?)</section>', page, re.S)
+    return {name: " ".join(unescape(re.sub(r"<[^>]+>", " ", body)).split()) for name, body in parts}
+
+
+ALL_SECTIONS = ["asked", "data", "sound", "models", "tuning", "control", "chosen", "errors", "looks", "sure", "made", "files"]  # fmt: skip
+
+
+def test_a_quick_run_says_in_a_sentence_what_was_not_made(studied: tuple[Project, dict[str, Any]]) -> None:
+    page = (studied[0].reports / studied[1]["run"] / "index.html").read_text()
+    found = bodies(page)
+    assert list(found) == ALL_SECTIONS and "cannot be shown" not in page
+    assert re.findall(r'<a href="#([a-z]+)">', page)[-len(ALL_SECTIONS) :] == ALL_SECTIONS
+    assert "Nothing was tuned" in found["tuning"] and "tune" in found["tuning"]
+    assert found["control"].count("not made") >= 4
+    assert "rows 102 and 143" in found["sound"] and "quality_page" in found["sound"]
+    assert "Prediction sets" in found["sure"] and "±11 points" in found["sure"] and "one of twenty" in found["sure"]
+    assert "Importance is how much worse" in found["looks"] and "tied" in found["models"]
+    assert {f'id="figure-{name}"' in page for name in ("chances", "importance", "regions", "sets", "domain")} == {True}
+
+
+@pytest.mark.slow
+def test_a_standard_run_shows_every_part(project: Project) -> None:
+    made = project.json("run", "--profile", "standard", "--untracked")
+    page = (project.reports / made["run"] / "index.html").read_text()
+    found = bodies(page)
+    assert list(found) == ALL_SECTIONS and "cannot be shown" not in page
+    assert all(len(text) > 200 for text in found.values()), {name: len(text) for name, text in found.items()}
+    assert "not made" not in found["control"] and "falls to chance" in found["control"]
+    assert "Promised" in found["tuning"] and "The ensembles combine" in found["models"]
+    drawn = {"chances", "pairs", "nested", "history", "parallel", "control", "associations"}
+    drawn |= {"importance", "dependence", "regions", "sets", "domain"}
+    assert {name for name in drawn if f'id="figure-{name}"' not in page} == set()
+
+
+def test_what_was_found_is_shown_and_does_not_run(nasty: Path, hidden: Path) -> None:
+    for run in (nasty, hidden):
+        page = (run / "index.html").read_text()
+        assert "<script>alert" not in page and "<b>w</b>" not in page
+        found = bodies(page)
+        assert list(found) == ALL_SECTIONS
+        assert "shrinkage=0.1" in found["tuning"] and "L009" in found["control"]
+        assert "Another threshold" in found["chosen"] and "out of fold" in found["errors"]
 
 
 # ---- weight ----
