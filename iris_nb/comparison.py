@@ -315,7 +315,7 @@ def _fit_and_score(
         tuple(candidate.remarks(model)),
     )
 
-# %% ../nbs/33_comparison.ipynb #60471379
+# %% ../nbs/33_comparison.ipynb #c0a1694f
 def _all_answers(
     candidates: Sequence[Candidate],
     features: Any,
@@ -568,7 +568,7 @@ def _standing(
     chance = "" if odds is None else f", which is better by more than {asked.rope:g} with a probability of {odds:.2f}"
     return f"{text}; the best mean is that of {_mid(leader['title'])}, {leader['mean']:.3f}{chance}."
 
-# %% ../nbs/33_comparison.ipynb #c0451fa2
+# %% ../nbs/33_comparison.ipynb #05503578
 def _baseline_words(chosen: Mapping[str, Any], board: list[dict[str, Any]], weighed: Mapping[str, Any]) -> str:
     "Whether the baseline is beaten, in words."
     found = {line["name"]: line for line in weighed["against_baseline"]}
@@ -582,12 +582,14 @@ def _baseline_words(chosen: Mapping[str, Any], board: list[dict[str, Any]], weig
             return f"Its mean is better than that of {base}. With {weighed['scores']} scores this is not tested."
         return f"No candidate has a better mean than {base}."
     if not _beats(weighed, weighed["best"]):
-        who = f"{_mid(lines[weighed['best']]['title'])}: {lines[weighed['best']]['mean']:.3f}, {_p(best['p_holm'])}"
+        who = f"{_mid(lines[weighed['best']]['title'])}: {lines[weighed['best']]['mean']:.3f}, {_p(best['p_holm'])} after Holm"
         return f"No candidate is shown to beat {base} (the best: {who})."
     mine = found[chosen["name"]]
     if not _beats(weighed, chosen["name"]):
-        return f"The best candidate beats {base}; that the chosen one does is not shown ({_p(mine['p_holm'])})."
-    return f"It beats {base} ({_p(mine['p_holm'])})."
+        return (
+            f"The best candidate beats {base}; that the chosen one does is not shown ({_p(mine['p_holm'])} after Holm)."
+        )
+    return f"It beats {base} ({_p(mine['p_holm'])} after Holm)."
 
 # %% ../nbs/33_comparison.ipynb #e263fb4e
 @dataclass(frozen=True)
@@ -680,7 +682,7 @@ def _facts(
         "rows_compared": rows,
     }
 
-# %% ../nbs/33_comparison.ipynb #b0ad54b7
+# %% ../nbs/33_comparison.ipynb #2c3a84a9
 def _notes(
     y: pd.Series, compared: pd.Series, groups: Ints | None, folds: int, asked: Question, times: Any
 ) -> list[str]:
@@ -692,7 +694,9 @@ def _notes(
         )
     if groups is not None:
         rows = int(pd.Series(groups).duplicated(keep=False).sum())
-        notes.append(f"{rows} compared rows share a group with another one; a group is on the same side of every fold.")
+        notes.append(
+            f"{rows} compared rows belong together with another one, as equal rows or by a named group; what belongs together is on the same side of every fold."
+        )
     if times is not None:
         notes.append(
             f"Rows were compared in the order of time: each of {folds} consecutive parts is tested by models of earlier rows only."

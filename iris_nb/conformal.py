@@ -208,7 +208,7 @@ def measure_coverage(
     counts = tuple(int(size) for size in sizes)
     return Covered(kind, n, int(hit.sum()), float(hit.mean()), *ends, counts, mean, tuple(lines))
 
-# %% ../nbs/46_conformal.ipynb #407f23df
+# %% ../nbs/46_conformal.ipynb #5ca12fe8
 def set_texts(
     sets: npt.NDArray[np.bool_],  # which classes belong (rows, classes)
     labels: Sequence[Any] | npt.NDArray[Any],  # the classes as a caller knows them: text, whole numbers or truth values
@@ -237,6 +237,15 @@ def conformal_sentences(
         f"({sure} interval {_percent(measured.low)} to {_percent(measured.high)}); with so many rows "
         f"a coverage of {asked} can be measured to ±{spread:.0f} points and no better",
     ]
+    if (
+        measured.low is not None
+        and measured.high is not None
+        and not measured.low <= conformal.coverage <= measured.high
+    ):
+        side = "less" if measured.high < conformal.coverage else "more"
+        said.append(
+            f"that is {side} than was asked for, beyond what chance explains: these rows are unlike the training rows"
+        )
     least = min(conformal.rows) if conformal.kind == "class" else rows
     low, high = coverage_spread(least, conformal.coverage, confidence)
     said.append(

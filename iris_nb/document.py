@@ -488,7 +488,7 @@ def spans(
         found.append({k: place(c[k] if is_number(c.get(k)) else c["mean"]) for k in ("low", "mean", "high")})
     return found, (low, high)
 
-# %% ../nbs/63_document.ipynb #65fcd195
+# %% ../nbs/63_document.ipynb #ceaf8bb2
 def models_view(
     facts: Facts,  # of a run
 ) -> dict[str, Any]:  # what its template shows
@@ -533,7 +533,7 @@ def tuning_view(
     ]
     return {"rows": sorted(rows, key=lambda row: row["key"] != facts.models.get("chosen"))}
 
-# %% ../nbs/63_document.ipynb #0c89665c
+# %% ../nbs/63_document.ipynb #dae8781e
 QUESTIONS = {
     "permutation": "Shuffled labels",
     "learning_curve": "Fewer rows",

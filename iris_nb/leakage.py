@@ -322,7 +322,7 @@ def same_as_target(
         return 0.0
     return balanced(codes, said[values])
 
-# %% ../nbs/16_leakage.ipynb #e81788c6
+# %% ../nbs/16_leakage.ipynb #fc7dbfd6
 def _judgeable(codes: np.ndarray) -> bool:
     return len(codes) >= 30 and len(np.unique(codes)) > 1 and int(np.bincount(codes).min()) >= 5
 
@@ -335,7 +335,8 @@ def _verdict(alone: float, same: float, others: float, following: float) -> str:
     if renamed or beyond or unequalled:
         return "error"
     better = following <= alone - 0.03 and 1 - others >= max(0.02, 5 * (1 - alone))
-    return "warning" if alone >= _SAME and better else ""
+    unmatched = following <= alone - 0.1
+    return "warning" if alone >= _SAME and (better or unmatched) else ""
 
 # %% ../nbs/16_leakage.ipynb #5f1ad9d4
 def find_answers(

@@ -54,7 +54,7 @@ __all__ = ['Trained', 'settled_candidate', 'train_model', 'score_table', 'class_
            'calibration_text', 'Sureness', 'measure_sureness', 'sure_answers', 'plot_confusion', 'plot_reliability',
            'save_training', 'region_table', 'Training', 'load_training', 'training_pictures']
 
-# %% ../nbs/40_training.ipynb #23029953
+# %% ../nbs/40_training.ipynb #5ffb716f
 @dataclass(frozen=True)
 class Trained:
     "A fitted model and its answers to the held-out rows."
@@ -93,8 +93,21 @@ def train_model(
         for model in (pipeline, simple)
     )
     rows = rows_to_fit(candidate, y, seed)
-    notes = [*fit_notes(candidate, len(y), weight), *candidate.remarks(core_model(pipeline["model"]))]
+    notes = [
+        *fit_notes(candidate, len(y), weight),
+        *candidate.remarks(core_model(pipeline["model"])),
+        *_group_notes(data),
+    ]
     return Trained(candidate, pipeline, answers, baseline, len(y) if rows is None else len(rows), notes)
+
+
+def _group_notes(data: StudyData) -> list[str]:
+    "That rows of a named group are not independent of each other."
+    if not data.facts["split"].get("group"):
+        return []
+    return [
+        "held-out rows of one group depend on each other; the intervals take them for independent, and are too narrow"
+    ]
 
 # %% ../nbs/40_training.ipynb #7f51b377
 def score_table(
