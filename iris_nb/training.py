@@ -54,7 +54,7 @@ __all__ = ['Trained', 'settled_candidate', 'train_model', 'score_table', 'class_
            'calibration_text', 'Sureness', 'measure_sureness', 'sure_answers', 'plot_confusion', 'plot_reliability',
            'save_training', 'region_table', 'Training', 'load_training', 'training_pictures']
 
-# %% ../nbs/40_training.ipynb #23029953
+# %% ../nbs/40_training.ipynb #bb0dd29c
 @dataclass(frozen=True)
 class Trained:
     "A fitted model and its answers to the held-out rows."
@@ -74,7 +74,7 @@ def settled_candidate(
     settings, candidate = choice.facts.get("settings") or {}, choice.candidate
     return candidate.with_settings(settings) if settings and hasattr(candidate, "with_settings") else candidate
 
-
+# %% ../nbs/40_training.ipynb #40537e1c
 def train_model(
     data: StudyData,  # the run's data
     features: FeaturePlan,  # the plan of its features
