@@ -342,7 +342,7 @@ def histogram_bars(
         for i, h in enumerate(tall)
     ]
 
-# %% ../nbs/63_document.ipynb #7b516087
+# %% ../nbs/63_document.ipynb #0e3dedb8
 def data_view(
     facts: Facts,  # of a run
 ) -> dict[str, Any]:  # what its template shows
@@ -372,7 +372,7 @@ def held_out_words(
     words += [] if split.get("time") else ["stratified by class"]
     return f"{', '.join(words)}, seed {label(split.get('seed'))}"
 
-
+# %% ../nbs/63_document.ipynb #129d1b19
 def class_rows(
     data: dict[str, Any],  # what data.json says
 ) -> list[dict[str, Any]]:  # name, rows, share, relative, train, test
@@ -421,7 +421,7 @@ def sound_view(
     verdict = f"{count_of(checks, 'kind', 'kinds')} of leakage were looked for; found: {', '.join(told) or 'none'}."
     return {"checks": checks, "verdict": verdict}
 
-# %% ../nbs/63_document.ipynb #71cbeb45
+# %% ../nbs/63_document.ipynb #92ca286b
 def column_rows(
     facts: Facts,  # of a run
     most: int = 200,  # how much to show at most
@@ -438,7 +438,7 @@ def column_rows(
         )
     return {"rows": rows, "more": max(0, len(columns) - most)}
 
-
+# %% ../nbs/63_document.ipynb #de17bb50
 def histogram_counts(
     seen: dict[str, Any],  # what the profile says of the column
 ) -> list[float]:  # empty if there is none
@@ -488,7 +488,7 @@ def spans(
         found.append({k: place(c[k] if is_number(c.get(k)) else c["mean"]) for k in ("low", "mean", "high")})
     return found, (low, high)
 
-# %% ../nbs/63_document.ipynb #ceaf8bb2
+# %% ../nbs/63_document.ipynb #91b7553b
 def models_view(
     facts: Facts,  # of a run
 ) -> dict[str, Any]:  # what its template shows
@@ -511,7 +511,7 @@ def models_view(
         "folds": _folds(m.get("folds"), m.get("repeats")),
     }
 
-
+# %% ../nbs/63_document.ipynb #35541510
 def _times_of(times: Any, line: dict[str, Any]) -> dict[str, Any]:
     found = times.get(line.get("name")) if isinstance(times, dict) else None
     return found if isinstance(found, dict) else {}
@@ -533,7 +533,7 @@ def tuning_view(
     ]
     return {"rows": sorted(rows, key=lambda row: row["key"] != facts.models.get("chosen"))}
 
-# %% ../nbs/63_document.ipynb #dae8781e
+# %% ../nbs/63_document.ipynb #e7a301d8
 QUESTIONS = {
     "permutation": "Shuffled labels",
     "learning_curve": "Fewer rows",
@@ -560,7 +560,7 @@ def control_view(
         "lead": lead if made else "The comparison was made once, and not under other conditions.",
     }
 
-
+# %% ../nbs/63_document.ipynb #b6cdc30a
 def control_badge(
     key: str,  # a question
     part: Any,  # what control.json says of it
@@ -602,7 +602,7 @@ def chosen_view(
         "confidence": confidence(facts),
     }
 
-# %% ../nbs/63_document.ipynb #62e83e3e
+# %% ../nbs/63_document.ipynb #f387520f
 def gate_text(
     facts: Facts,  # of a run
 ) -> str:  # empty if it was not tried
@@ -636,7 +636,7 @@ def looks_view(
     "For the section 'What it looks at': the confidence of its intervals."
     return {"confidence": confidence(facts)}
 
-
+# %% ../nbs/63_document.ipynb #844c81bd
 def sure_view(
     facts: Facts,  # of a run
 ) -> dict[str, Any]:  # what its template shows
@@ -716,7 +716,7 @@ def about_rows(
     ]
     return [(name, value) for name, value in rows if value and value != DASH]
 
-# %% ../nbs/63_document.ipynb #3087a45d
+# %% ../nbs/63_document.ipynb #f65da63a
 def _code(text: Any) -> Markup | str:
     return Markup("<code>{}</code>").format(label(text)) if text else ""
 
@@ -738,7 +738,7 @@ def _git(git: Any) -> Markup | str:
         git["commit"], f" on {git['branch']}" if git.get("branch") else "", state
     )
 
-
+# %% ../nbs/63_document.ipynb #464c931a
 def _part_of(origin: Any) -> str:
     return label(f"{origin.get('kind')} {origin.get('id')}") if isinstance(origin, dict) else ""
 

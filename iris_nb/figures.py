@@ -105,7 +105,7 @@ def _svg(canvas: Any) -> str:
     canvas.savefig(text, format="svg", metadata={"Date": None, "Creator": "iris_nb"})
     return re.sub(r"'DejaVu Sans'(?:, sans-serif)?", FONTS.replace("\\", ""), text.getvalue())
 
-# %% ../nbs/62_figures.ipynb #a3aabc24
+# %% ../nbs/62_figures.ipynb #a7c627b3
 def comparison_figure(
     scores: pd.DataFrame,  # name, fold and one column for each metric
     models: dict[str, Any],  # what models.json says: metric, leaderboard
@@ -136,7 +136,7 @@ def comparison_figure(
     return Figure("comparison", "Every candidate in every fold", caption, f"Mean {metric_phrase(metric)}: {alt}.", svg,
                   ("models/scores.parquet", "models/models.json"))  # fmt: skip
 
-
+# %% ../nbs/62_figures.ipynb #31cb3cd8
 def _near(seen: pd.DataFrame, lines: list[dict[str, Any]], metric: str) -> tuple[float, float]:
     "The ends of the axis: where the candidates are, so that a far-off baseline does not press them together."
     able = [line for line in lines if line.get("eligible", True)] or lines
@@ -415,7 +415,7 @@ def _parts(points: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     held = points["predicted"].notna()
     return [("train", points[~held]), ("test", points[held])]
 
-# %% ../nbs/62_figures.ipynb #367a243c
+# %% ../nbs/62_figures.ipynb #3fbdb3ca
 def _scatter_live(points: pd.DataFrame, classes: Sequence[str], axes: tuple[str, str]) -> dict[str, Any]:
     "The scatter as data and layout for Plotly."
     traces = []
@@ -437,7 +437,7 @@ def _scatter_live(points: pd.DataFrame, classes: Sequence[str], axes: tuple[str,
         traces.append(_trace(wrong, "named wrong", ring) | {"hoverinfo": "skip"})
     return {"data": traces, "layout": plotly_layout(plotly_text(axes[0], 60), plotly_text(axes[1], 40), 520)}
 
-
+# %% ../nbs/62_figures.ipynb #2a9802c7
 def _trace(rows: pd.DataFrame, name: str, marker: dict[str, Any]) -> dict[str, Any]:
     "Points of one kind, each with the text that shows under the pointer."
     columns = rows[["row", "actual", "predicted"]].itertuples(index=False)

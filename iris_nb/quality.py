@@ -74,7 +74,7 @@ def correlation_ratio(
     within = float(((values - means[codes]) ** 2).sum())
     return float(np.sqrt(max(0.0, 1 - within / total * (rows - 1) / (rows - groups))))
 
-# %% ../nbs/17_quality.ipynb #21e61b2f
+# %% ../nbs/17_quality.ipynb #5b3ec4de
 _MOST_COLUMNS, _MOST_ROWS = 40, 20_000
 
 
@@ -100,7 +100,7 @@ def _pair(one: np.ndarray, is_one: bool, other: np.ndarray, is_other: bool) -> f
         return None
     return float(min(1.0, abs(np.corrcoef(one, other)[0, 1])))
 
-
+# %% ../nbs/17_quality.ipynb #d7070d3b
 def associations(
     table: pd.DataFrame,  # columns in canonical types; categories are of dtype object
 ) -> pd.DataFrame:  # from 0 to 1, NaN where it cannot be told; columns down and across
@@ -371,7 +371,7 @@ def _plot_classes(quality: Quality) -> list[Figure]:
     parts = {"training rows": [line["train"] for line in shown], "held-out rows": [line["test"] for line in shown]}
     return [_bars([line["class"] for line in shown], parts, "rows", "Classes")]
 
-# %% ../nbs/17_quality.ipynb #69d8317d
+# %% ../nbs/17_quality.ipynb #5f5b66eb
 def _plot_associations(quality: Quality) -> list[Figure]:
     names = quality.matrix["columns"]
     if len(names) < 2:
@@ -396,7 +396,7 @@ def _plot_associations(quality: Quality) -> list[Figure]:
     figure.colorbar(image, ax=axes, shrink=0.8, label="0: none, 1: one tells the other")
     return [figure]
 
-
+# %% ../nbs/17_quality.ipynb #ba282dc3
 def plot_quality(
     quality: Quality,  # the facts of a table
 ) -> list[Figure]:  # those that say something
