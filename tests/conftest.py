@@ -12,6 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# How long an example may take is a matter of the machine and of what else it does; the suite has its own limit.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = Path(sys.executable).with_name("iris-nb")
@@ -70,7 +75,7 @@ class Project:
             text=True,
         )
 
-    def call(self, *words: str | Path, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
+    def call(self, *words: str | Path, timeout: float = 600, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run the command in this project and wait for it."""
         process = self.start(*words, **environment)
         out, err = process.communicate(timeout=timeout)
