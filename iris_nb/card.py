@@ -181,7 +181,7 @@ def _split_limits(facts: Facts) -> list[str]:
     )
     return found
 
-# %% ../nbs/65_card.ipynb #540af148
+# %% ../nbs/65_card.ipynb #a275b472
 def _data_limits(facts: Facts) -> list[str]:
     "What the table itself leaves open."
     found, columns = [], records(facts.profile.get("columns"))
@@ -196,7 +196,7 @@ def _data_limits(facts: Facts) -> list[str]:
     gaps = [c for c in columns if c.get("role") == "feature" and c.get("missing")]
     if gaps:
         found.append(f"{count_of(gaps, 'column has', 'columns have')} missing values, which were filled in.")
-    totals = [
+    totals: list[float] = [
         sum(n for n in parts.values() if is_number(n)) for parts in (facts.data.get("class_counts") or {}).values()
     ]
     if totals and min(totals) and max(totals) / min(totals) >= 5:
@@ -383,7 +383,7 @@ def _features(facts: Facts) -> str:
     said = [count_of(n, *_KINDS.get(kind, ("other", "others"))) for kind, n in kinds.items()]
     return f"{count_of(kinds.total(), 'feature', 'features')} ({', '.join(said)}){', and ' + spread if spread else ''}"
 
-# %% ../nbs/65_card.ipynb #9409258a
+# %% ../nbs/65_card.ipynb #98af3268
 def _candidates(facts: Facts) -> list[str]:
     "The candidates that were compared, as a table."
     metric, rows = facts.models.get("metric"), []
@@ -404,7 +404,7 @@ def _selected(facts: Facts) -> list[str]:
         return []
     return [f"Features were selected inside each fold. {plain(facts.selection.get('sentence'), 600)}", ""]
 
-# %% ../nbs/65_card.ipynb #7d543d3c
+
 def _settings(facts: Facts) -> str:
     "Where the settings come from."
     tuned = at(facts.tuning, "candidates", str(facts.training.get("chosen")), "search", "trials_done")
@@ -446,7 +446,7 @@ def _made(facts: Facts) -> list[str]:
         *(["#### Control", "", *control, ""] if (control := _control(facts)) else []),
     ]  # fmt: skip
 
-# %% ../nbs/65_card.ipynb #ca6b5a37
+# %% ../nbs/65_card.ipynb #4394cdd4
 def _results(facts: Facts) -> list[str]:
     "Results on the held-out rows: scores, classes, certainty."
     t, rows = facts.training, []
@@ -474,7 +474,7 @@ def _results(facts: Facts) -> list[str]:
         *_sureness(facts),
     ]  # fmt: skip
 
-# %% ../nbs/65_card.ipynb #ec1c8b6d
+
 def _sureness(facts: Facts) -> list[str]:
     "Coverage of the prediction sets, and how many held-out rows lie far off."
     told = [plain(sentence(s), 400) for s in at(facts.sureness, "conformal", "sentences") or []]
@@ -579,7 +579,7 @@ def card_markdown(
     )
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
-# %% ../nbs/65_card.ipynb #d17155aa
+# %% ../nbs/65_card.ipynb #33c7382c
 @cache
 def _renderer() -> Any:
     "Markdown to HTML, with the report's tables and notes."
@@ -607,7 +607,7 @@ def _renderer() -> Any:
 
     return mistune.create_markdown(renderer=Renderer(escape=True), plugins=["table"])
 
-# %% ../nbs/65_card.ipynb #be3ed136
+
 def page_of(
     facts: Facts,  # of a run
     text: str,  # as from `card_markdown`

@@ -65,7 +65,7 @@ def settled_candidate(
     settings, candidate = choice.facts.get("settings") or {}, choice.candidate
     return candidate.with_settings(settings) if settings and hasattr(candidate, "with_settings") else candidate
 
-# %% ../nbs/40_training.ipynb #40537e1c
+# %% ../nbs/40_training.ipynb #87270fbc
 def train_model(
     data: StudyData,  # the run's data
     features: FeaturePlan,  # the plan of its features
@@ -84,8 +84,21 @@ def train_model(
         for model in (pipeline, simple)
     )
     rows = rows_to_fit(candidate, y, seed)
-    notes = [*fit_notes(candidate, len(y), weight), *candidate.remarks(core_model(pipeline["model"]))]
+    notes = [
+        *fit_notes(candidate, len(y), weight),
+        *candidate.remarks(core_model(pipeline["model"])),
+        *_group_notes(data),
+    ]
     return Trained(candidate, pipeline, answers, baseline, len(y) if rows is None else len(rows), notes)
+
+
+def _group_notes(data: StudyData) -> list[str]:
+    "That rows of a named group are not independent of each other."
+    if not data.facts["split"].get("group"):
+        return []
+    return [
+        "held-out rows of one group depend on each other; the intervals take them for independent, and are too narrow"
+    ]
 
 # %% ../nbs/40_training.ipynb #7f51b377
 def score_table(
