@@ -181,7 +181,7 @@ def _split_limits(facts: Facts) -> list[str]:
     )
     return found
 
-# %% ../nbs/65_card.ipynb #a275b472
+# %% ../nbs/65_card.ipynb #3d99dcce
 def _data_limits(facts: Facts) -> list[str]:
     "What the table itself leaves open."
     found, columns = [], records(facts.profile.get("columns"))
@@ -196,12 +196,13 @@ def _data_limits(facts: Facts) -> list[str]:
     gaps = [c for c in columns if c.get("role") == "feature" and c.get("missing")]
     if gaps:
         found.append(f"{count_of(gaps, 'column has', 'columns have')} missing values, which were filled in.")
-    totals: list[float] = [
-        sum(n for n in parts.values() if is_number(n)) for parts in (facts.data.get("class_counts") or {}).values()
+    totals = [
+        sum(map(float, filter(is_number, parts.values()))) for parts in (facts.data.get("class_counts") or {}).values()
     ]
-    if totals and min(totals) and max(totals) / min(totals) >= 5:
+    least, most = min(totals, default=0.0), max(totals, default=0.0)
+    if least and most / least >= 5:
         found.append(
-            f"The classes are uneven: the largest has {count(max(totals))} rows, the smallest {count(min(totals))}. Accuracy alone says little."
+            f"The classes are uneven: the largest has {count(most)} rows, the smallest {count(least)}. Accuracy alone says little."
         )
     return found
 
