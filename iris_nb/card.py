@@ -181,7 +181,7 @@ def _split_limits(facts: Facts) -> list[str]:
     )
     return found
 
-# %% ../nbs/65_card.ipynb #3d99dcce
+# %% ../nbs/65_card.ipynb #834393fa
 def _data_limits(facts: Facts) -> list[str]:
     "What the table itself leaves open."
     found, columns = [], records(facts.profile.get("columns"))
@@ -196,15 +196,18 @@ def _data_limits(facts: Facts) -> list[str]:
     gaps = [c for c in columns if c.get("role") == "feature" and c.get("missing")]
     if gaps:
         found.append(f"{count_of(gaps, 'column has', 'columns have')} missing values, which were filled in.")
-    totals = [
-        sum(map(float, filter(is_number, parts.values()))) for parts in (facts.data.get("class_counts") or {}).values()
-    ]
-    least, most = min(totals, default=0.0), max(totals, default=0.0)
-    if least and most / least >= 5:
-        found.append(
-            f"The classes are uneven: the largest has {count(most)} rows, the smallest {count(least)}. Accuracy alone says little."
-        )
-    return found
+    return [*found, *_uneven(facts)]
+
+# %% ../nbs/65_card.ipynb #6096c335
+def _uneven(facts: Facts) -> list[str]:
+    "That the classes are of very different size, if they are."
+    counts = (facts.data.get("class_counts") or {}).values()
+    totals = [sum(int(n) for n in parts.values() if is_number(n)) for parts in counts]
+    least, most = min(totals, default=0), max(totals, default=0)
+    if not least or most / least < 5:
+        return []
+    sizes = f"the largest has {count(most)} rows, the smallest {count(least)}"
+    return [f"The classes are uneven: {sizes}. Accuracy alone says little."]
 
 # %% ../nbs/65_card.ipynb #c22159a4
 def limits(

@@ -208,7 +208,7 @@ def measure_coverage(
     counts = tuple(int(size) for size in sizes)
     return Covered(kind, n, int(hit.sum()), float(hit.mean()), *ends, counts, mean, tuple(lines))
 
-# %% ../nbs/46_conformal.ipynb #5ca12fe8
+# %% ../nbs/46_conformal.ipynb #629bb20a
 def set_texts(
     sets: npt.NDArray[np.bool_],  # which classes belong (rows, classes)
     labels: Sequence[Any] | npt.NDArray[Any],  # the classes as a caller knows them: text, whole numbers or truth values
@@ -237,15 +237,7 @@ def conformal_sentences(
         f"({sure} interval {_percent(measured.low)} to {_percent(measured.high)}); with so many rows "
         f"a coverage of {asked} can be measured to ±{spread:.0f} points and no better",
     ]
-    if (
-        measured.low is not None
-        and measured.high is not None
-        and not measured.low <= conformal.coverage <= measured.high
-    ):
-        side = "less" if measured.high < conformal.coverage else "more"
-        said.append(
-            f"that is {side} than was asked for, beyond what chance explains: these rows are unlike the training rows"
-        )
+    said += _off_target(conformal, measured)
     least = min(conformal.rows) if conformal.kind == "class" else rows
     low, high = coverage_spread(least, conformal.coverage, confidence)
     said.append(
@@ -258,7 +250,15 @@ def conformal_sentences(
         said.append("the rows have an order in time, and what comes later need not be like what came before")
     return [*said, *_set_remarks(conformal, measured, accuracy)]
 
-# %% ../nbs/46_conformal.ipynb #ee3e04f3
+# %% ../nbs/46_conformal.ipynb #692397eb
+def _off_target(conformal: Conformal, measured: Covered) -> list[str]:
+    "That the measured coverage is not the one asked for, if its interval rules that out."
+    if measured.low is None or measured.high is None or measured.low <= conformal.coverage <= measured.high:
+        return []
+    side = "less" if measured.high < conformal.coverage else "more"
+    return [f"that is {side} than was asked for, beyond what chance explains: these rows are unlike the training rows"]
+
+
 def _percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f} %"
 
