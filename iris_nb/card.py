@@ -450,7 +450,7 @@ def _made(facts: Facts) -> list[str]:
         *(["#### Control", "", *control, ""] if (control := _control(facts)) else []),
     ]  # fmt: skip
 
-# %% ../nbs/65_card.ipynb #4394cdd4
+# %% ../nbs/65_card.ipynb #ca6b5a37
 def _results(facts: Facts) -> list[str]:
     "Results on the held-out rows: scores, classes, certainty."
     t, rows = facts.training, []
@@ -478,7 +478,7 @@ def _results(facts: Facts) -> list[str]:
         *_sureness(facts),
     ]  # fmt: skip
 
-
+# %% ../nbs/65_card.ipynb #ec1c8b6d
 def _sureness(facts: Facts) -> list[str]:
     "Coverage of the prediction sets, and how many held-out rows lie far off."
     told = [plain(sentence(s), 400) for s in at(facts.sureness, "conformal", "sentences") or []]
