@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections import Counter
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -50,6 +51,7 @@ from iris_nb.models import (
     save_models,
 )
 from iris_nb.parameters import read_parameters
+from iris_nb.workers import map_folds
 
 SCALED = StandardScaler().set_output(transform="pandas")
 EVERY = pytest.mark.parametrize("candidate", CANDIDATES, ids=lambda candidate: candidate.name)
@@ -276,9 +278,9 @@ def test_roc_area_is_missing_where_there_is_nothing_to_tell_apart() -> None:
 
 def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y, _ = IRIS
-    monkeypatch.setattr("iris_nb.comparison._FEWEST_FOR_THREADS", 0)
-    monkeypatch.setenv("IRIS_NB_THREADS", "1")
+    monkeypatch.setattr("iris_nb.comparison.map_folds", partial(map_folds, where="here"))
     alone = compare(CANDIDATES, SCALED, X, y, None, ask(folds=2))
+    monkeypatch.setattr("iris_nb.comparison.map_folds", partial(map_folds, where="processes"))
     monkeypatch.setenv("IRIS_NB_THREADS", "3")
     found = compare(CANDIDATES, SCALED, X, y, None, ask(folds=2))
     assert found.scores.equals(alone.scores) and found.facts == alone.facts
@@ -573,4 +575,4 @@ def test_a_scratch_run_makes_what_it_needs_and_files_survive() -> None:
     save_models(run, data, found)
     folds, scores = (pd.read_parquet(run.input("models", f"{name}.parquet")) for name in ("folds", "scores"))
     assert folds["row"].tolist() == list(data.train_rows) and set(folds["fold"]) == set(range(5))
-    assert len(scores) == 10 and load_models(run, data).facts == found.facts
+    assert len(scores) == 10 and load_models(run, data).facts == {"settings": {}} | found.facts
