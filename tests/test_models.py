@@ -575,4 +575,4 @@ def test_a_scratch_run_makes_what_it_needs_and_files_survive() -> None:
     save_models(run, data, found)
     folds, scores = (pd.read_parquet(run.input("models", f"{name}.parquet")) for name in ("folds", "scores"))
     assert folds["row"].tolist() == list(data.train_rows) and set(folds["fold"]) == set(range(5))
-    assert len(scores) == 10 and load_models(run, data).facts == {"settings": {}} | found.facts
+    assert len(scores) == 10 and load_models(run, data).facts == {"settings": {}, "as_it_came": []} | found.facts
