@@ -49,6 +49,7 @@ def break_training(project: Project) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_looked_into_mended_and_gone_on_with(project: Project) -> None:
     path = break_training(project)
     failed = project.call("run", *SMALL)

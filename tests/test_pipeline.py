@@ -401,6 +401,7 @@ def test_a_dead_run_is_marked_by_the_next_command(project: Project) -> None:
     wait_for(lambda: not any(alive(pid) for pid in kernels), 20)
 
 
+@pytest.mark.slow
 def test_two_first_runs_at_the_same_moment(project: Project) -> None:
     both = [project.start("run", *SMALL, "--json") for _ in range(2)]
     results = []
@@ -421,6 +422,7 @@ def closed_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.mark.slow
 def test_a_server_that_is_down_loses_nothing(warm_project: Project) -> None:
     project = warm_project
     away = f"http://127.0.0.1:{closed_port()}"

@@ -255,6 +255,7 @@ def made(
 # --- proved and caught -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_identical_although_the_tree_was_dirty(
     repository: Repository, run: Path, made: Callable[[str], dict[str, Any]]
 ) -> None:
@@ -288,6 +289,7 @@ def test_a_changed_seed(made: Callable[[str], dict[str, Any]]) -> None:
     assert "first in the stage 'data', data/split.parquet, row " in found["reason"]
 
 
+@pytest.mark.slow
 def test_an_edited_prediction_file(made: Callable[[str], dict[str, Any]]) -> None:
     found = made("predictions")
     assert found["verdict"] == "DIFFERENT" and found["different"] == 1
@@ -312,6 +314,7 @@ def test_another_library_version_that_changes_nothing(made: Callable[[str], dict
     assert [d["name"] for d in found["environment_differences"]] == ["scikit-learn"]
 
 
+@pytest.mark.slow
 def test_another_library_version_that_changes_numbers(made: Callable[[str], dict[str, Any]]) -> None:
     found = made("behaviour")
     assert found["verdict"] == "DIFFERENT" and "first in the stage 'models', models/scores.parquet" in found["reason"]

@@ -32,7 +32,7 @@ def main(home: Path, run_dir: Path, uri: str) -> None:
         code = [cell["source"] for cell in run_cells(notebooks[name]) if cell["cell_type"] == "code"]
         names: dict[str, object] = {}
         exec(code[0], names)
-        names |= values[name] | {"run_dir": str(run_dir)}
+        names |= values[name] | {"run_dir": str(run_dir), "display": lambda *shown: None}  # pages are not made here
         for source in code[1:]:
             exec(source, names)
         if name == "data":
