@@ -653,7 +653,7 @@ def test_a_table_that_can_no_longer_be_studied(repository: Repository, run: Path
 @pytest.mark.slow
 @pytest.mark.parametrize("with_data", [True, False], ids=["with data", "without data"])
 def test_a_bundle_in_an_empty_folder(with_data: bool, repository: Repository, run: Path, tmp_path: Path) -> None:
-    from iris_nb.bundle import export_bundle
+    from iris_nb.packing import export_bundle
 
     bundle, empty = tmp_path / "study.zip", tmp_path / "empty"
     empty.mkdir()

@@ -192,7 +192,7 @@ def test_two_standard_runs_are_equal(project: Project) -> None:
     found = compare_runs(Path(first["run_dir"]), Path(second["run_dir"]))
     assert found.values > 1000 and not found.mismatches, [str(mismatch) for mismatch in found.mismatches[:10]]
     compared = {file.file for file in found.files}
-    assert {"models/tuning.json", "models/control.json", "training/calibration.json"} <= compared
+    assert {"models/tuning.json", "models/control.json", "training/sureness.json"} <= compared
     assert first["metrics"] == second["metrics"] and first["intervals"] == second["intervals"]
 
 
