@@ -17,6 +17,7 @@ predict = [
     "pandas>=3.0",
     "pandera>=0.29",
     "pyarrow>=18",
+    "onnxruntime>=1.22",
     "pydantic>=2.10",
     "pydantic-settings>=2.7",
     "scikit-learn>=1.8,<1.10",
@@ -41,6 +42,7 @@ run = [
     "nbconvert>=7.16",
     "nbdime>=4.0.4",
     "nbformat>=5.10",
+    "onnx>=1.19",
     "optuna>=5",
     "packaging>=24",
     "papermill>=2.7",
@@ -49,12 +51,17 @@ run = [
     "rich>=14",
     "rocrate>=0.16",
     "seaborn>=0.13.2",
+    "skl2onnx>=1.20",
     "skrub>=0.11",
     "typer>=0.29",
 ]
 lab = ["jupyterlab>=4.4"]
+postgres = ["psycopg[binary]>=3.2"]
+compiled = ["tl2cgen>=1.0", "treelite>=4.4"]
 dev = [
     *lab,
+    *postgres,
+    *compiled,
     "execnb<0.2",
     "fastcore<2",
     "ghapi<2",
@@ -64,6 +71,7 @@ dev = [
     "pandas-stubs>=2.3",
     "playwright>=1.50",
     "pytest>=9",
+    "pytest-xdist>=3.8",
     "ruff>=0.14",
     "types-pyyaml",
     "uv>=0.8",
@@ -81,7 +89,7 @@ setup(
     packages=find_packages(include=["iris_nb", "iris_nb.*"]),
     package_data={"iris_nb": ["py.typed", "templates/*", "templates/*/*"]},
     install_requires=predict + run,
-    extras_require={"lab": lab, "dev": dev},
+    extras_require={"lab": lab, "postgres": postgres, "compiled": compiled, "dev": dev},
     entry_points={"console_scripts": settings["console_scripts"].split()},
     zip_safe=False,
 )

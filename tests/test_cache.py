@@ -158,6 +158,7 @@ def changed_table(project: Project, path: Path, *words: str | Path) -> dict[str,
     return first
 
 
+@pytest.mark.slow
 def test_a_changed_table_is_noticed(warm_project: Project) -> None:
     first = changed_table(warm_project, warm_project.home / "data" / "raw" / "iris.csv")
     assert statuses(first) == ALL_CACHED
@@ -183,6 +184,7 @@ def test_listing_and_pruning(warm_project: Project) -> None:
     assert project.json("cache")["entries"] == []
 
 
+@pytest.mark.slow
 def test_no_cache_when_none_is_wanted(project: Project) -> None:
     result = project.json("run", *SMALL, "--untracked", IRIS_NB_CACHE_GB="0")
     assert result["status"] == "done" and not (project.home / "data" / "cache").exists()

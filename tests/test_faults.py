@@ -165,7 +165,8 @@ def kill_and_resume(project: Project, seconds: float) -> str:
     return "done"
 
 
-@pytest.mark.parametrize("seconds", [pytest.param(2.5, marks=pytest.mark.slow), 5.0])
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [2.5, 5.0])
 def test_a_run_killed_early_and_late(seconds: float, project: Project) -> None:
     assert kill_and_resume(project, seconds)
 
@@ -216,6 +217,7 @@ def test_a_search_that_was_killed_goes_on_from_its_journal(project: Project) -> 
     assert compare_folders(run_dir, Path(whole_run["run_dir"])) == []
 
 
+@pytest.mark.slow
 def test_a_leak_is_not_for_resume(project: Project, tmp_path: Path) -> None:
     table = tmp_path / "leaking.csv"
     rows = (f"{n % 7}.{n},{'ab'[n % 2] * 3},{'ill' if n % 2 else 'well'}" for n in range(80))
@@ -355,6 +357,7 @@ def test_four_runs_at_once_ten_times(make_project: Callable[[str], Project]) -> 
         assert versions[result["model"]["version"]] == manifest
 
 
+@pytest.mark.slow
 def test_clean_shows_first_and_keeps_what_is_in_use(warm_project: Project) -> None:
     project = warm_project
     staged = project.json("run", "--profile", "quick")

@@ -472,6 +472,7 @@ def test_a_model_that_fails_its_gate_is_not_staged(project: Project, tmp_path: P
     assert project.call("delete", "latest").returncode == 0 and project.runs() == []
 
 
+@pytest.mark.slow
 def test_contract_accept_makes_a_reviewed_contract(project: Project, tmp_path: Path) -> None:
     path = tmp_path / "garden.csv"
     flowers().to_csv(path, index=False)

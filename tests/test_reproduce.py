@@ -213,8 +213,8 @@ class Reproductions:
         return self.reproduce(self.run, code=1, path=other_scikit_learn(self.folder / "harmful", change))
 
 
-CHANGES = ("nothing", "data", "predictions", "function", "behaviour")
-MORE_CHANGES = ("seed", "version")
+CHANGES = ("nothing", "data", "predictions")
+MORE_CHANGES = ("function", "behaviour", "seed", "version")
 SLOW = pytest.mark.slow
 
 
@@ -300,6 +300,7 @@ def test_an_edited_prediction_file(made: Callable[[str], dict[str, Any]]) -> Non
     assert hashes["recorded"] == hashes["right"] != hashes["left"]
 
 
+@SLOW
 def test_a_changed_function(made: Callable[[str], dict[str, Any]]) -> None:
     found = made("function")
     assert found["verdict"] == "DIFFERENT" and found["reason"].startswith("with the code at changed, first in")
@@ -315,6 +316,7 @@ def test_another_library_version_that_changes_nothing(made: Callable[[str], dict
 
 
 @pytest.mark.slow
+@SLOW
 def test_another_library_version_that_changes_numbers(made: Callable[[str], dict[str, Any]]) -> None:
     found = made("behaviour")
     assert found["verdict"] == "DIFFERENT" and "first in the stage 'models', models/scores.parquet" in found["reason"]

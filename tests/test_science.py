@@ -59,6 +59,7 @@ def leaked(rows: int = 150) -> pd.DataFrame:
     )
 
 
+@SLOW
 def test_a_leaked_column_stops_the_run_unless_it_is_silenced(project: Project, tmp_path: Path) -> None:
     path = tmp_path / "clinic.csv"
     leaked().to_csv(path, index=False)
@@ -217,7 +218,8 @@ def chosen(project: Project, *fields: str, table: str | Path = "iris", target: s
     return result
 
 
-@pytest.mark.parametrize("name", [name if name == "boosting" else pytest.param(name, marks=SLOW) for name in CHOICES])
+@SLOW
+@pytest.mark.parametrize("name", CHOICES)
 def test_every_candidate_can_be_served(name: str, bench: Project) -> None:
     result = chosen(bench, f"candidates=[{name}]")
     assert facts(result, "models/models.json")["chosen"] == name

@@ -135,7 +135,7 @@ def test_nonsense_for_the_number_of_threads(monkeypatch: pytest.MonkeyPatch, wro
 
 
 SCRIPT = """
-import os, sys, time
+import os, signal, sys, time
 from iris_nb.workers import map_folds
 
 def slow(shared, item):
@@ -144,6 +144,7 @@ def slow(shared, item):
         print(os.getpid(), file=open(note, "a"), flush=True)
     time.sleep(0.2 if os.getpid() == own else 30)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # one that was started in the background ignores it
 map_folds(slow, (os.getpid(), sys.argv[1]), range(99), "processes")
 """
 
