@@ -239,7 +239,7 @@ def nested_order(
     rank[ranked] = np.arange(len(first))
     return np.argsort(rank[group], kind="stable")
 
-# %% ../nbs/37_control.ipynb #3e7ee8cf
+# %% ../nbs/37_control.ipynb #9ac3324e
 def learning_curve(
     candidate: Candidate,  # usually the chosen one
     features: Any,  # an unfitted transformer that gives a DataFrame
@@ -269,7 +269,10 @@ def learning_curve(
     mean = float(np.mean([len(order) for order in orders]))
     ratio = float(np.mean([len(test) for _, test in folds])) / mean
     sizes = [int(mean / 2**step) for step in halvings]
-    return _curve_facts(candidate, asked, sizes, scores, ratio)
+    facts = _curve_facts(candidate, asked, sizes, scores, ratio)
+    if 1 < len(sizes) < points:
+        facts["sentence"] += f" {points} sizes were asked for; the smaller ones would leave too few rows for a fit."
+    return facts
 
 # %% ../nbs/37_control.ipynb #1680a91b
 def _halvings(smallest: int, asked: Question, points: int) -> list[int]:
@@ -573,7 +576,7 @@ def plot_control(
     plt.close(figure)
     return figure
 
-# %% ../nbs/37_control.ipynb #8d0d8fd8
+# %% ../nbs/37_control.ipynb #bf3c6791
 def control_pictures(
     run: RunFolder,  # the run
     facts: Mapping[str, Any],  # what control.json holds

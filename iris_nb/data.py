@@ -469,7 +469,7 @@ class _Sides:
         "Whether single rows of the table may be shown."
         return bool(self.facts["show_rows"])
 
-# %% ../nbs/10_data.ipynb #14ae971f
+# %% ../nbs/10_data.ipynb #da0d271b
 class StudyData(_Sides):
     "The data of a run, as later stages see it: frame, contract, split, facts, and both sides of the split."
 
@@ -507,6 +507,11 @@ class StudyData(_Sides):
     def train_groups(self) -> np.ndarray:
         "Groups of the training rows: the named ones, joined with equal rows, or those of equal rows (int64)."
         return self._numbers("group", ~self._test)
+
+    @property
+    def test_groups(self) -> np.ndarray | None:
+        "Groups of the held-out rows (int64); None where no group was named."
+        return self._numbers("group", self._test) if self.facts["split"].get("group") else None
 
     @property
     def train_times(self) -> np.ndarray | None:

@@ -141,7 +141,7 @@ def calibrate(
     gap = float(np.nansum(count * np.abs(mean - accuracy)) / len(right))
     return Calibration(table, gap, score_all(answers.actual, answers.proba, answers.classes, "")["brier"])
 
-# %% ../nbs/41_evaluation.ipynb #200b0709
+# %% ../nbs/41_evaluation.ipynb #1679c95f
 _BLOCK = 2_000_000  # numbers held in memory at once
 
 
@@ -158,32 +158,51 @@ def _matrices(drawn: Ints, place: Ints, k: int) -> Ints:
     np.add.at(matrices, place, drawn.T)
     return matrices.T.reshape(len(drawn), k, k)
 
-# %% ../nbs/41_evaluation.ipynb #2722ceb5
+
+def _count_cells(cell: Ints, k: int, groups: Ints | None) -> Ints:
+    "How many rows of each group are in each cell (groups, cells); one line if there are no groups."
+    place = np.zeros(len(cell), dtype=np.int64) if groups is None else np.unique(groups, return_inverse=True)[1]
+    return np.bincount(place * k + cell, minlength=(place.max(initial=0) + 1) * k).reshape(-1, k)
+
+
+def _row_weights(rows: int, draws: int, rng: np.random.Generator) -> Floats:
+    "How often each row is taken in each draw (draws, rows)."
+    taken = rng.integers(rows, size=(draws, rows)) + np.arange(draws)[:, None] * rows
+    return np.bincount(taken.ravel(), minlength=draws * rows).reshape(draws, rows).astype(np.float64)
+
+# %% ../nbs/41_evaluation.ipynb #78022c56
 def resample_counts(
     models: Sequence[Answers],  # answers of one or more models to the same rows
     positive: str,  # the positive class; empty for none
     resamples: int,  # how many draws
     seed: int,  # seed of the draws
+    groups: Ints | None = None,  # a number for each row: rows with the same one are drawn together; None for row by row
 ) -> dict[str, Floats]:  # name of the score → one number per model and draw (models, draws)
     "Bootstrap draws of the scores that a confusion matrix decides."
     rows, k = len(models[0].codes), len(models[0].classes)
     place = models[0].classes.index(positive) if positive else -1
     answers = np.stack([models[0].codes, *(m.proba.argmax(axis=1) for m in models)], axis=1)
-    cells, sizes = np.unique(answers, axis=0, return_counts=True)
+    cells, cell = np.unique(answers, axis=0, return_inverse=True)
+    each_group = _count_cells(cell.ravel(), len(cells), groups)
     metrics = {m.name: m.of_counts for m in applicable_metrics(positive) if m.of_counts}
     rng = np.random.default_rng([seed, 0])
     blocks = []
-    for draws in _blocks(resamples, k * k + len(cells)):
-        drawn = rng.multinomial(rows, sizes / rows, size=draws)
+    for draws in _blocks(resamples, k * k + len(cells) + (0 if groups is None else len(each_group))):
+        if groups is None:
+            drawn = rng.multinomial(rows, each_group[0] / rows, size=draws)
+        else:
+            drawn = (_row_weights(len(each_group), draws, rng) @ each_group).astype(np.int64)
         each = [_matrices(drawn, cells[:, 0] * k + answer, k) for answer in cells.T[1:]]
         blocks.append({name: np.stack([score(counts, place) for counts in each]) for name, score in metrics.items()})
     return {name: np.concatenate([block[name] for block in blocks], axis=1) for name in metrics}
 
-# %% ../nbs/41_evaluation.ipynb #68298645
-def _row_weights(rows: int, draws: int, rng: np.random.Generator) -> Floats:
-    "How often each row is taken in each draw (draws, rows)."
-    taken = rng.integers(rows, size=(draws, rows)) + np.arange(draws)[:, None] * rows
-    return np.bincount(taken.ravel(), minlength=draws * rows).reshape(draws, rows).astype(np.float64)
+# %% ../nbs/41_evaluation.ipynb #190d0149
+def _draw(rows: int, draws: int, rng: np.random.Generator, groups: Ints | None) -> Floats:
+    "How often each row is taken in each draw (draws, rows), row by row or in whole groups."
+    if groups is None:
+        return _row_weights(rows, draws, rng)
+    place = np.unique(groups, return_inverse=True)[1]
+    return _row_weights(int(place.max()) + 1, draws, rng)[:, place]
 
 # %% ../nbs/41_evaluation.ipynb #cc2eafa9
 def _columns(classes: Sequence[str]) -> list[int]:
@@ -231,11 +250,12 @@ def _area_shares(answers: Answers) -> Floats:
         shares.append(area + (wins - area) / np.where(inside, inside.mean(), (~inside).mean()))
     return np.mean(shares, axis=0) if shares else np.full(len(answers.codes), np.nan)
 
-# %% ../nbs/41_evaluation.ipynb #2d1513a9
+# %% ../nbs/41_evaluation.ipynb #51709ff2
 def resample_rows(
     models: Sequence[Answers],  # answers of one or more models to the same rows
     resamples: int,  # how many draws
     seed: int,  # seed of the draws
+    groups: Ints | None = None,  # a number for each row: rows with the same one are drawn together; None for row by row
 ) -> dict[str, Floats]:  # name of the score → one number per model and draw (models, draws)
     "Bootstrap draws of the scores that need the rows."
     rows = len(models[0].codes)
@@ -246,12 +266,12 @@ def resample_rows(
     rng = np.random.default_rng([seed, 1])
     blocks = []
     for draws in _blocks(resamples, rows):
-        weights = _row_weights(rows, draws, rng)
-        means = {name: loss @ weights.T / rows for name, loss in losses.items()}
+        weights = _draw(rows, draws, rng, groups)
+        means = {name: loss @ weights.T / weights.sum(axis=1) for name, loss in losses.items()}
         blocks.append(means if many else means | {"roc_auc": np.stack([area(weights) for area in areas])})
     return {name: np.concatenate([block[name] for block in blocks], axis=1) for name in blocks[0]}
 
-# %% ../nbs/41_evaluation.ipynb #5c123227
+# %% ../nbs/41_evaluation.ipynb #594a00a4
 @dataclass(frozen=True)
 class CalibrationError:
     "The expected calibration error, and what chance makes of it."
@@ -268,6 +288,7 @@ def calibration_error(
     resamples: int,  # how many draws
     confidence: float,  # of the interval, between 0 and 1
     seed: int,  # seed of the draws
+    groups: Ints | None = None,  # a number for each row: rows with the same one are drawn together; None for row by row
 ) -> CalibrationError:  # with its interval
     "The expected calibration error with its interval."
     confidences, rows = answers.proba.max(axis=1), len(answers.codes)
@@ -276,19 +297,20 @@ def calibration_error(
     member = np.eye(bins)[place]
     value = float(np.abs((confidences - right) @ member).sum() / rows)
     rng = np.random.default_rng([seed, 2])
-    drawn = [_gap_sums((confidences - right)[:, None] * member, n, rng) for n in _blocks(resamples, rows)]
+    drawn = [_gap_sums((confidences - right)[:, None] * member, n, rng, groups) for n in _blocks(resamples, rows)]
     perfect = [_gap_sums_if_perfect(confidences, member, n, rng) for n in _blocks(resamples, rows)]
     errors, by_chance = (np.abs(np.concatenate(sums)).sum(axis=1) / rows for sums in (drawn, perfect))
     below, above = np.quantile(errors, [(1 - confidence) / 2, (1 + confidence) / 2])
     low, high = max(0.0, 2 * value - float(above)), max(0.0, 2 * value - float(below))
     return CalibrationError(value, low, max(high, value), float(np.quantile(by_chance, 0.95)))
 
-# %% ../nbs/41_evaluation.ipynb #63ea0865
-def _gap_sums(gaps: Floats, draws: int, rng: np.random.Generator) -> Floats:
+# %% ../nbs/41_evaluation.ipynb #3db0d501
+def _gap_sums(gaps: Floats, draws: int, rng: np.random.Generator, groups: Ints | None) -> Floats:
     "Sums of gaps in each bin (rows, bins) over draws of rows; for very many rows, by their normal limit."
     rows = len(gaps)
-    if rows < _MANY:
-        return np.asarray(_row_weights(rows, draws, rng) @ gaps, dtype=np.float64)
+    if rows < _MANY or groups is not None:
+        weights = _draw(rows, draws, rng, groups)
+        return np.asarray(weights @ gaps * (rows / weights.sum(axis=1))[:, None], dtype=np.float64)
     spread = np.cov(gaps.T, bias=True) * rows
     return rng.multivariate_normal(gaps.sum(axis=0), np.atleast_2d(spread), draws, method="eigh")
 
@@ -431,7 +453,7 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     rows = table.to_dict(orient="records")
     return [{str(key): None if pd.isna(value) else value for key, value in row.items()} for row in rows]
 
-# %% ../nbs/41_evaluation.ipynb #76d3f8fa
+# %% ../nbs/41_evaluation.ipynb #bfc356ac
 def evaluate(
     model: Answers,  # the model's answers to the held-out rows
     baseline: Answers,  # the majority baseline's answers to the same rows
@@ -441,19 +463,21 @@ def evaluate(
     confidence: float,  # of the intervals, between 0 and 1
     bins: int,  # bins of the reliability table
     seed: int,  # seed of the draws
+    groups: Ints | None = None,  # a number for each row: rows with the same one are drawn together; None for row by row
 ) -> Evaluation:  # everything the held-out rows say
     "Score, compare and judge a model on held-out rows."
     metric_named(metric, positive)
     both = [model, baseline]
     values, base = (score_all(answers.actual, answers.proba, answers.classes, positive) for answers in both)
-    draws = resample_counts(both, positive, resamples, seed) | resample_rows(both, resamples, seed)
+    draws = resample_counts(both, positive, resamples, seed, groups) | resample_rows(both, resamples, seed, groups)
     scores = {
         name: Score(value, *interval(draws[name][0], confidence))
         for name, value in values.items()
         if np.isfinite(value)
     }
     gate = judge(metric, values[metric], base[metric], draws[metric], confidence)
-    gate.reasons.append(caution(model.counts, confidence))
+    dependent = "" if groups is None else "; rows of one group depend on each other, so it may be higher"
+    gate.reasons.append(caution(model.counts, confidence) + dependent)
     table = per_class(model.counts, model.classes)
     return Evaluation(
         model.classes,
@@ -462,7 +486,7 @@ def evaluate(
         model.counts,
         table,
         calibrate(model, bins),
-        calibration_error(model, bins, resamples, confidence, seed),
+        calibration_error(model, bins, resamples, confidence, seed, groups),
         gate,
         _notes(table, bins),
     )

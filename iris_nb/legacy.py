@@ -481,7 +481,7 @@ def _rows_for(facts: dict[str, Any], table: pd.DataFrame, features: list[str]) -
 def _spelling(name: str) -> str:
     return re.sub(r"\(.*?\)|[^a-z0-9]", "", name.casefold())
 
-# %% ../nbs/38_legacy.ipynb #4f682d88
+# %% ../nbs/38_legacy.ipynb #3dd6afe9
 def _in_other_process(
     data: bytes, table: pd.DataFrame | None, features: list[str]
 ) -> tuple[dict[str, Any], pd.DataFrame | None]:
@@ -507,10 +507,9 @@ def _in_other_process(
             raise ModelFileError(f"reading the file took more than {_SECONDS} seconds; it was stopped") from None
         result, answers = folder / "result.json", folder / "answers.parquet"
         if not result.is_file() or result.stat().st_size > 2**26:
-            last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no reason was given"]
-            raise ModelFileError(
-                f"the process that read the file ended without an answer (code {done.returncode}): {last[0][:300]}"
-            )
+            last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+            why = last[0][:300] if last else "it ended itself, which no honest model file makes a process do"
+            raise ModelFileError(f"the process that read the file left no answer (code {done.returncode}): {why}")
         return json.loads(result.read_text(encoding="utf-8")), pd.read_parquet(answers) if answers.is_file() else None
 
 # %% ../nbs/38_legacy.ipynb #4494372f
@@ -707,7 +706,7 @@ def _keep_answers(
         "sha256": sha256_file(place),
     }
 
-# %% ../nbs/38_legacy.ipynb #159bc3de
+# %% ../nbs/38_legacy.ipynb #9750314e
 class Imported(Candidate):
     "A model that was saved elsewhere, to be fitted anew."
 

@@ -65,7 +65,7 @@ def settled_candidate(
     settings, candidate = choice.facts.get("settings") or {}, choice.candidate
     return candidate.with_settings(settings) if settings and hasattr(candidate, "with_settings") else candidate
 
-# %% ../nbs/40_training.ipynb #87270fbc
+# %% ../nbs/40_training.ipynb #2962e930
 def train_model(
     data: StudyData,  # the run's data
     features: FeaturePlan,  # the plan of its features
@@ -93,12 +93,12 @@ def train_model(
 
 
 def _group_notes(data: StudyData) -> list[str]:
-    "That rows of a named group are not independent of each other."
-    if not data.facts["split"].get("group"):
+    "What the intervals make of rows of a named group, which are not independent of each other."
+    if (groups := data.test_groups) is None:
         return []
-    return [
-        "held-out rows of one group depend on each other; the intervals take them for independent, and are too narrow"
-    ]
+    count = len(np.unique(groups))
+    few = "; from so few they are rough, and rather too narrow" if count < 30 else ""
+    return [f"the intervals on the held-out rows draw whole groups, of which there are {count:,}{few}"]
 
 # %% ../nbs/40_training.ipynb #7f51b377
 def score_table(
@@ -142,7 +142,18 @@ def gate_text(
     verdict = "The model passes the gate." if evaluation.gate.passed else "The model does not pass the gate."
     return Shown([verdict, *(f"{reason[0].upper()}{reason[1:]}." for reason in evaluation.gate.reasons)])
 
-# %% ../nbs/40_training.ipynb #a5519792
+# %% ../nbs/40_training.ipynb #f46ba488
+_FEW_SCORES = 20  # paired scores below which only large differences are shown
+
+
+def _remedy_for_few_scores(choice: Choice) -> str:
+    "What to do where the comparison rests on so few scores that a modest difference cannot be shown."
+    scores = int(choice.facts["folds"]) * int(choice.facts["repeats"])
+    if scores >= _FEW_SCORES:
+        return ""
+    return f"; {scores} scores a candidate show only large differences: --profile standard makes more"
+
+# %% ../nbs/40_training.ipynb #bcce63c7
 def judged_with(
     evaluation: Evaluation,  # of the held-out rows
     choice: Choice,  # what the models stage decided
@@ -152,7 +163,7 @@ def judged_with(
         return evaluation
     reason = (
         f"in the comparison on the training rows, {choice.candidate.title} is not better than the majority baseline "
-        "by the corrected test, so it does not pass, whatever the held-out rows say"
+        "by the corrected test, so it does not pass, whatever the held-out rows say" + _remedy_for_few_scores(choice)
     )
     return replace(evaluation, gate=replace(evaluation.gate, passed=False, reasons=[reason, *evaluation.gate.reasons]))
 

@@ -262,3 +262,29 @@ def test_two_hundred_thousand_rows_fit_into_little_memory() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 250e6 and result.gate.passed
+
+
+def test_groups_widen_what_rows_alone_would_narrow() -> None:
+    """Twenty groups of ten equal rows know as much as twenty rows: every interval is about √10 as wide."""
+    one = random_answers(20, 3, 3)
+    ten = Answers(np.repeat(one.actual, 10), np.repeat(one.proba, 10, axis=0), one.classes)
+    groups = np.repeat(np.arange(20) * 7 - 5, 10)
+    alone, together = (
+        evaluate(ten, baseline_of(ten), **SIMPLE | {"resamples": 4000}, seed=0, groups=given)
+        for given in (None, groups)
+    )
+    truth = evaluate(one, baseline_of(one), **SIMPLE | {"resamples": 4000}, seed=0)
+    for name in ("accuracy", "macro_f1", "log_loss", "brier", "roc_auc"):
+        widths = [result.scores[name].high - result.scores[name].low for result in (alone, together, truth)]
+        assert widths[1] > 2 * widths[0] and widths[1] == pytest.approx(widths[2], rel=0.2), name
+    assert together.error.high - together.error.low > 2 * (alone.error.high - alone.error.low)
+    assert "rows of one group depend" in together.gate.reasons[-1]
+    assert "rows of one group depend" not in alone.gate.reasons[-1]
+
+
+@given(rows=st.integers(2, 40), classes=st.integers(2, 4), seed=st.integers(0, 10**6))
+@settings(max_examples=25)
+def test_groups_of_one_row_each_are_rows(rows: int, classes: int, seed: int) -> None:
+    answers = random_answers(rows, classes, seed)
+    alone, together = (resample_rows([answers], 50, seed, groups) for groups in (None, np.arange(rows)))
+    assert all(np.array_equal(alone[name], together[name], equal_nan=True) for name in alone)
