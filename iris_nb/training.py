@@ -142,7 +142,7 @@ def gate_text(
     verdict = "The model passes the gate." if evaluation.gate.passed else "The model does not pass the gate."
     return Shown([verdict, *(f"{reason[0].upper()}{reason[1:]}." for reason in evaluation.gate.reasons)])
 
-# %% ../nbs/40_training.ipynb #f46ba488
+# %% ../nbs/40_training.ipynb #afa96114
 _FEW_SCORES = 20  # paired scores below which only large differences are shown
 
 
@@ -151,7 +151,10 @@ def _remedy_for_few_scores(choice: Choice) -> str:
     scores = int(choice.facts["folds"]) * int(choice.facts["repeats"])
     if scores >= _FEW_SCORES:
         return ""
-    return f"; {scores} scores a candidate show only large differences: --profile standard makes more"
+    return (
+        f"; {scores} scores a candidate show only large differences, and more of them, by -p folds=10 or, where rows "
+        "have no order in time, --profile standard, show smaller ones"
+    )
 
 # %% ../nbs/40_training.ipynb #bcce63c7
 def judged_with(
