@@ -10,10 +10,10 @@ from difflib import get_close_matches
 
 # %% auto #0
 __all__ = ['IrisNbError', 'InputError', 'TableError', 'ContractError', 'ParameterError', 'SettingsError', 'UnknownRunError',
-           'UnknownModelError', 'OutOfStepError', 'ModelFileError', 'RowsError', 'StoreError', 'StageError',
-           'MissingStageError', 'StoppedError', 'did_you_mean', 'name_list']
+           'UnknownModelError', 'LedgerError', 'OutOfStepError', 'ModelFileError', 'RowsError', 'StoreError',
+           'StageError', 'MissingStageError', 'StoppedError', 'did_you_mean', 'name_list']
 
-# %% ../nbs/00_errors.ipynb #8a0753be
+# %% ../nbs/00_errors.ipynb #d584dc51
 class IrisNbError(Exception):
     "Root of all errors that this library raises on purpose."
 
@@ -48,6 +48,10 @@ class UnknownRunError(InputError):
 
 class UnknownModelError(InputError):
     "No registered model, version or alias answers to the given name."
+
+
+class LedgerError(InputError):
+    "A decision about a model cannot be entered as it stands."
 
 
 class OutOfStepError(InputError):

@@ -162,7 +162,7 @@ def _listed(version: Any, aliases: dict[str, Any]) -> Listed:
         metric, tags.get(f"iris_nb.score.{metric}", ""), bool(tags.get(SIGNATURE_TAG)), tags[MANIFEST_TAG], tags,
     )  # fmt: skip
 
-# %% ../nbs/54_registry.ipynb #b2266228
+# %% ../nbs/54_registry.ipynb #4454bd45
 def find_version(
     store: Store,  # as from `open_store`
     asked: str,  # `NAME/3`, `NAME@alias`, the same after `models:/`, an alias, or a number
@@ -194,12 +194,12 @@ def _of_model(known: list[Listed], model: str, which: str, by_alias: bool) -> Li
         found = [one for one in versions if which in one.aliases]
         have = [f"{alias} (version {one.version})" for one in versions for alias in one.aliases]
         near = did_you_mean(which, [alias for one in versions for alias in one.aliases])
-        said = f"no version of '{model}' has the alias '{which}'; aliases: {', '.join(have) or 'none'}{near}"
+        said = f"no version of '{model}' has the alias '{which}'; aliases: {', '.join(have) or 'none'}; see: iris-nb models{near}"
     else:
         found = [one for one in versions if one.version == which.lstrip("0")]
-        said = f"'{model}' has no version '{which}'; versions: {name_list(one.version for one in versions)}"
+        said = f"'{model}' has no version '{which}'; versions: {name_list(one.version for one in versions)}; see: iris-nb models"
     if not found:
-        raise UnknownModelError(f"{said}; see: iris-nb models")
+        raise UnknownModelError(said)
     return found[0]
 
 # %% ../nbs/54_registry.ipynb #7e80e116
@@ -235,7 +235,7 @@ def _existing(known: list[Listed]) -> str:
         parts.append(f"{model} ({', '.join([few, *aliases])})")
     return f"; there is: {', '.join(parts[:8])}" + (f" and {len(parts) - 8} more" if len(parts) > 8 else "")
 
-# %% ../nbs/54_registry.ipynb #2853ba85
+# %% ../nbs/54_registry.ipynb #ba5bf070
 def set_alias(
     store: Store,  # as from `open_store`
     name: str,  # of a registered model
@@ -247,7 +247,8 @@ def set_alias(
     with answering(f"moving the alias {alias} of {name}"):
         for pause in (0.1, 0.5, 2.0, None):
             try:
-                return store.client.set_registered_model_alias(name, alias, str(version))  # type: ignore[no-any-return]
+                store.client.set_registered_model_alias(name, alias, str(version))
+                break
             except store.mlflow.MlflowException:
                 if pause is None:
                     raise
