@@ -343,7 +343,7 @@ def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
         if kind == "folder":
             yield from _walk(Path(entry.path))
 
-# %% ../nbs/54_registry.ipynb #7b07f620
+# %% ../nbs/54_registry.ipynb #aa70fc3b
 MOST_BYTES = 4 * 2**30  # of a model's files together; a large forest has some hundred megabytes
 
 
@@ -354,11 +354,11 @@ def store_faults(
 ) -> list[str]:  # clauses that name a file each
     "What can be said against stored files without downloading them."
     local = _local_folder(uri)
+    if local is not None and (local.is_symlink() or not local.is_dir()):
+        return [f"their folder {local.name} is {'a link' if local.is_symlink() else 'not there'}"]
     links = [p.relative_to(local).as_posix() for p, kind in _walk(local) if kind == "link"] if local else []
     if links:
         return [f"{path} is a link" for path in links]
-    if local and not local.is_dir():
-        return [f"{path} is missing" for path in files]
     sizes = stored_files(store, uri)
     added = [f"{path} was added" for path in sizes if path not in files]
     missing = [f"{path} is missing" for path in files if path not in sizes]
@@ -371,8 +371,7 @@ def _local_folder(uri: str) -> Path | None:
     parts = urlparse(uri)
     if parts.scheme not in ("", "file"):
         return None
-    folder = Path(url2pathname(parts.path))
-    return folder if folder.is_dir() and not folder.is_symlink() else None
+    return Path(url2pathname(parts.path))
 
 # %% ../nbs/54_registry.ipynb #343226ac
 def verified_copy(
