@@ -329,7 +329,7 @@ def signed_text(
     vouched = {key: tags.get(key, "") for key in ("iris_nb.run", "iris_nb.gate", MANIFEST_TAG, FILES_TAG)}
     return json.dumps({"name": name, "version": str(version), **vouched}, sort_keys=True, separators=(",", ":"))
 
-# %% ../nbs/52_tracking.ipynb #dc96f02c
+# %% ../nbs/52_tracking.ipynb #4653f305
 def stored_files(
     store: Store,  # as from `connect`
     uri: str,  # where the files of a version are, in MLflow's words
@@ -355,9 +355,9 @@ def stored_files(
 
 def fetch_files(
     store: Store,  # as from `connect`
-    uri: str,  # where the files of a version are, in MLflow's words
-    folder: Path,  # an empty folder of ours
-) -> Path:  # the folder in it that holds the files
+    uri: str,  # where the files of a version are, or one of them, in MLflow's words
+    folder: Path,  # a folder of ours
+) -> Path:  # the folder or the file in it
     "Download what the store keeps at a place; nothing of it is read or run."
     where = store.mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=store.uri)
     return Path(where)
@@ -434,28 +434,24 @@ def _score_text(score: dict[str, Any]) -> str:
     ends = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
     return f"{score['value']:.3f}{ends}"
 
-# %% ../nbs/52_tracking.ipynb #ffc36dfd
+# %% ../nbs/52_tracking.ipynb #8bface77
 _AROUND = ("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt")  # what MLflow puts around a model
 
 
 def _stored_hashes(store: Store, name: str, version: str, run_dir: Path) -> dict[str, str]:
-    "SHA-256 of each file that MLflow has of a version, once it is known to hold the run's model and no more."
-    uri = store.client.get_model_version_download_uri(name, version)
-    sent = {f"{MODEL_PLACE}/{file}": digest for file, digest in sha256_folder(run_dir / "training" / "model").items()}
-    extra = sorted(set(stored_files(store, uri)) - set(sent) - set(_AROUND))
-    if extra:
-        raise StoreError(
-            f"the store has '{extra[0]}' among the files of {name} version {version}, which was never sent"
-        )
+    "SHA-256 of the model's files as they were sent, and of what MLflow has put around them."
+    what, uri = f"{name} version {version}", store.client.get_model_version_download_uri(name, version)
+    model, kept = run_dir / "training" / "model", stored_files(store, uri)
+    sent = {f"{MODEL_PLACE}/{file}": digest for file, digest in sha256_folder(model).items()}
+    for path in sorted(set(kept) - set(sent) - set(_AROUND)):
+        raise StoreError(f"the store has '{path}' among the files of {what}, which was never sent")
+    for path in sent:
+        if kept.get(path) not in (0, (model / PurePosixPath(path).name).stat().st_size):
+            raise StoreError(f"the store did not keep '{path}' of {what} as it was sent")
     with tempfile.TemporaryDirectory(prefix="iris-nb-stored-", ignore_cleanup_errors=True) as place:
-        folder = fetch_files(store, uri, Path(place))
-        found = sha256_folder(folder)
-        about = (folder / "MLmodel").read_text(encoding="utf-8") if "MLmodel" in found else ""
-    for file, digest in sent.items():
-        if found.get(file) != digest:
-            raise StoreError(f"the store did not keep '{file}' of {name} version {version} as it was sent")
-    _check_around(about, f"{name} version {version}")
-    return found
+        around = {path: fetch_files(store, f"{uri}/{path}", Path(place)) for path in kept if path in _AROUND}
+        _check_around(around["MLmodel"].read_text(encoding="utf-8") if "MLmodel" in around else "", what)
+        return dict(sorted((sent | {path: sha256_file(file) for path, file in around.items()}).items()))
 
 
 def _check_around(about: str, what: str) -> None:
