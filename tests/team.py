@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -104,7 +105,7 @@ def postgres() -> Iterator[str]:
         wait_for(lambda: _answers(f"postgresql://mlflow@{address}"), server, 60)
         yield f"postgresql+psycopg://mlflow@{address}"
     finally:
-        server.terminate()
+        server.send_signal(signal.SIGINT)  # its "fast" end, which does not wait for those who are connected
         server.wait(timeout=60)
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -133,11 +134,11 @@ def mlflow_server(backend: str, folder: Path) -> Iterator[str]:
             wait_for(lambda: _healthy(port), server, 180)
             yield f"http://127.0.0.1:{port}"
         finally:
-            os.killpg(server.pid, 15)  # the workers are in the group that was made for this server
+            os.killpg(server.pid, signal.SIGTERM)  # the workers are in the group that was made for this server
             try:
                 server.wait(timeout=20)
             except subprocess.TimeoutExpired:
-                os.killpg(server.pid, 9)
+                os.killpg(server.pid, signal.SIGKILL)
                 server.wait()
 
 
