@@ -10,10 +10,10 @@ from difflib import get_close_matches
 
 # %% auto #0
 __all__ = ['IrisNbError', 'InputError', 'TableError', 'ContractError', 'ParameterError', 'SettingsError', 'UnknownRunError',
-           'OutOfStepError', 'ModelFileError', 'RowsError', 'StoreError', 'StageError', 'MissingStageError',
-           'StoppedError', 'did_you_mean', 'name_list']
+           'UnknownModelError', 'LedgerError', 'OutOfStepError', 'ModelFileError', 'RowsError', 'StoreError',
+           'StageError', 'MissingStageError', 'StoppedError', 'did_you_mean', 'name_list']
 
-# %% ../nbs/00_errors.ipynb #4878536d
+# %% ../nbs/00_errors.ipynb #d584dc51
 class IrisNbError(Exception):
     "Root of all errors that this library raises on purpose."
 
@@ -44,6 +44,14 @@ class SettingsError(InputError):
 
 class UnknownRunError(InputError):
     "No run answers to the given name."
+
+
+class UnknownModelError(InputError):
+    "No registered model, version or alias answers to the given name."
+
+
+class LedgerError(InputError):
+    "A decision about a model cannot be entered as it stands."
 
 
 class OutOfStepError(InputError):

@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['act', 'serve', 'MirrorProcess', 'Mirror']
 
-# %% ../nbs/53_mirror.ipynb #955dfa2b
+# %% ../nbs/53_mirror.ipynb #d9e9dc1d
 def act(
     store: Store | None,  # the store; None before `connect`
     task: dict[str, Any],  # what to do: `do`, and what that needs
 ) -> Any:  # a Store for `connect`, else a part of the manifest or nothing
     "Do one task of a mirror."
     if task["do"] == "connect":
-        return connect(task["uri"], task["timeout"])
+        return connect(task["uri"], task["timeout"], task.get("key", ""))
     if store is None:
         raise StoreError("the mirror was asked to copy before it was connected")
     run_dir, record = Path(task["run_dir"]), task["record"]
@@ -127,7 +127,7 @@ class MirrorProcess:
         self.process.wait()
         self.open = 0
 
-# %% ../nbs/53_mirror.ipynb #14f08944
+# %% ../nbs/53_mirror.ipynb #18f6b525
 class Mirror:
     "The copy of one run in MLflow, made meanwhile and within limits; none if the run is not tracked."
 
@@ -138,6 +138,7 @@ class Mirror:
         process: MirrorProcess | None = None,  # one that was started before the settings were known
     ) -> None:
         self.uri, self.timeout = tracking_uri(settings), settings.tracking_timeout
+        self.key = settings.signing_key.get_secret_value()
         limit = None if self.uri.startswith("sqlite") else 2.0 * settings.tracking_timeout
         self.process = (process or MirrorProcess()) if tracked else None
         if self.process is not None:
@@ -145,7 +146,7 @@ class Mirror:
 
     def connect(self) -> None:
         "Connect to the store; nobody waits for it yet."
-        self.ask(do="connect", uri=self.uri, timeout=self.timeout)
+        self.ask(do="connect", uri=self.uri, timeout=self.timeout, key=self.key)
 
     def ask(self, **task: Any) -> None:
         "Hand over a task, if there is a copy at all."
