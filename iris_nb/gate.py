@@ -42,13 +42,13 @@ def _term(default: float, low: float, high: float, says: str) -> Any:
     "A threshold: its default, its range, its meaning."
     return field(default=default, metadata={"low": low, "high": high, "says": says})
 
-# %% ../nbs/56_gate.ipynb #129ff981
+# %% ../nbs/56_gate.ipynb #5fb5265d
 @dataclass(frozen=True)
 class GateTerms:
     "The thresholds of the gate."
 
     margin: float = _term(
-        0.01, 0, 0.5, "balanced accuracy that may be lost to the champion and still counts as no worse"
+        0.01, 0.001, 0.5, "balanced accuracy that may be lost to the champion and still counts as no worse"
     )
     alpha: float = _term(0.05, 0.001, 0.25, "level of each one-sided test")
     power: float = _term(0.8, 0.5, 0.99, "chance with which a difference is to be seen, where the power is stated")
@@ -353,7 +353,7 @@ def _ended(evidence: Evidence, terms: GateTerms) -> Reason:
     found = ", ".join([str(run["status"]), *(["uncommitted code"] if run.get("dirty") else [])])
     return Reason("run", word, found, "done", said)
 
-# %% ../nbs/56_gate.ipynb #259e7b5a
+# %% ../nbs/56_gate.ipynb #6244b434
 def _leakage(evidence: Evidence, terms: GateTerms) -> Reason:
     found = evidence.get("leakage")
     if not found:
@@ -361,7 +361,8 @@ def _leakage(evidence: Evidence, terms: GateTerms) -> Reason:
     word = REJECT if found["errors"] else HOLD if found["warnings"] else PROMOTE
     counts = [_count(found[kind], kind[:-1]) for kind in ("errors", "warnings") if found[kind]]
     quiet = f", {found['silenced']} silenced" if found.get("silenced") else ""
-    said = "; ".join(found["findings"]) if counts else "nothing that leaks was found in the table and its split"
+    clean = "nothing that leaks was found in the table and its split"
+    said = "; ".join(found["findings"]) or (f"the audit counted {' and '.join(counts)}" if counts else clean)
     return Reason("leakage audit", word, (" and ".join(counts) or "clean") + quiet, "clean", said)
 
 
@@ -375,9 +376,10 @@ def _shuffled(evidence: Evidence, terms: GateTerms) -> Reason:
     word = PROMOTE if word == HOLD and found.get("silenced") else word
     return Reason("shuffled labels", word, shown, "at chance", str(found["sentence"]).rstrip("."))
 
-# %% ../nbs/56_gate.ipynb #8aa2c309
-def _score(value: float) -> str:
-    return f"{value:.3f}"
+# %% ../nbs/56_gate.ipynb #8dbc2b57
+def _signed(value: float, digits: int = 3) -> str:
+    "A number with its sign; what rounds to 0 is +0."
+    return f"{round(value, digits) + 0.0:+.{digits}f}"
 
 
 def _balanced(evidence: Evidence, terms: GateTerms) -> Reason:
@@ -392,7 +394,8 @@ def _balanced(evidence: Evidence, terms: GateTerms) -> Reason:
     said = f"{seen} in {rows:,} held-out rows still {verb} an error rate of up to {bound:.1f} % (95 %, one-sided)"
     low, high = scores.get("low"), scores.get("high")
     ends = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
-    return Reason("balanced accuracy", word, _score(value) + ends, wanted, said)
+    ends = ends if wrong else f" (error up to {bound:.1f} %)"  # draws of rows without an error hold none either
+    return Reason("balanced accuracy", word, f"{value:.3f}{ends}", wanted, said)
 
 
 def _recalls(scores: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
@@ -442,7 +445,7 @@ def _calibration(evidence: Evidence, terms: GateTerms) -> Reason:
     said = f"the expected calibration error is {ece:.3f}, {beyond} the {chance:.3f} that chance explains on these rows"
     return Reason("calibration", word, f"ECE {ece:.3f}", wanted, said)
 
-# %% ../nbs/56_gate.ipynb #1727e411
+# %% ../nbs/56_gate.ipynb #f230dc89
 def _no_rival(check: str, evidence: Evidence) -> Reason | None:
     if evidence.get("champion"):
         return None
@@ -470,7 +473,7 @@ def _compared(evidence: Evidence, terms: GateTerms) -> Reason:
         return _unknown("comparison", wanted, evidence, "comparison")
     found = comparison_of(evidence, terms)
     word = {"no worse": PROMOTE, "worse": REJECT, "open": HOLD}[found.outcome]
-    shown = "not testable" if math.isnan(found.low) else f"{found.difference:+.3f} (from {found.low:+.3f})"
+    shown = "not testable" if math.isnan(found.low) else f"{_signed(found.difference)} (from {_signed(found.low)})"
     return Reason("comparison", word, shown, wanted, _comparison_sentence(evidence, terms, way, found))
 
 
@@ -485,7 +488,7 @@ def comparison_of(
     refit = evidence.get("refit") or {"differences": [], "test_to_train": 0.25}
     return weigh_folds(refit["differences"], refit["test_to_train"], terms.margin, terms)
 
-# %% ../nbs/56_gate.ipynb #933b3f80
+# %% ../nbs/56_gate.ipynb #eb57d788
 def _comparison_sentence(evidence: Evidence, terms: GateTerms, way: str, found: Finding) -> str:
     "What was compared, and what it shows."
     if way == "rows":
@@ -495,11 +498,15 @@ def _comparison_sentence(evidence: Evidence, terms: GateTerms, way: str, found: 
     else:
         refit = evidence["refit"]
         deals = f"{refit['repeats']} × {refit['folds']} shared folds of {refit['rows']:,} rows"
-        how = "both specifications are the same, so they do not differ on any fold"
+        how = "both specifications are the same and do not differ on any fold"
         if not refit.get("same"):
-            how = f"fitted anew on {deals}, it differs by {found.difference:+.4f} in balanced accuracy"
+            how = f"fitted anew on {deals}, it differs by {_signed(found.difference, 4)} in balanced accuracy"
     level = f"{100 * (1 - terms.alpha):g} %"
-    bounds = "" if math.isnan(found.low) else f" (one-sided {level} bounds {found.low:+.4f} and {found.high:+.4f})"
+    bounds = (
+        ""
+        if math.isnan(found.low) or found.visible == 0
+        else f" (one-sided {level} bounds {_signed(found.low, 4)} and {_signed(found.high, 4)})"
+    )
     end = {
         "no worse": f"so a loss of {terms.margin:g} or more is excluded",
         "worse": f"so a loss of more than {terms.margin:g} is shown",
@@ -507,7 +514,7 @@ def _comparison_sentence(evidence: Evidence, terms: GateTerms, way: str, found: 
     }
     return f"{how}{bounds}, {end[found.outcome]}"
 
-# %% ../nbs/56_gate.ipynb #8c842e53
+# %% ../nbs/56_gate.ipynb #2af35e36
 def _probabilities(evidence: Evidence, terms: GateTerms) -> Reason:
     wanted = f"loses at most {terms.brier_margin:g}"
     if reason := _no_rival("Brier score", evidence):
@@ -524,10 +531,17 @@ def _probabilities(evidence: Evidence, terms: GateTerms) -> Reason:
     within = found.difference >= -terms.brier_margin - _ROUNDING
     word = PROMOTE if within else REJECT if found.outcome == "worse" else HOLD
     word = HOLD if math.isnan(found.difference) else word
-    said = "probabilities are judged by the Brier score, on the same rows as the comparison; less is better"
-    return Reason("Brier score", word, f"{-found.difference:+.4f}", wanted, said)
+    high = "" if math.isnan(found.low) else f" (up to {_signed(-found.low, 4)})"
+    end = {
+        PROMOTE: "",
+        HOLD: "more than may be lost, though chance may explain it",
+        REJECT: "more than may be lost, beyond chance",
+    }
+    said = f"on the same rows as the comparison, the Brier score differs by {_signed(-found.difference, 4)}{high}, and less is better"
+    said += f"; {end[word]}" if end[word] else ""
+    return Reason("Brier score", word, _signed(-found.difference, 4), wanted, said)
 
-
+# %% ../nbs/56_gate.ipynb #95415c67
 def _schema(evidence: Evidence, terms: GateTerms) -> Reason:
     if reason := _no_rival("schema", evidence):
         return reason

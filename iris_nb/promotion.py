@@ -126,7 +126,7 @@ class Side:
         files = {"model_sha256": training.get("model_sha256"), "sha256_table": self.sha256_table}
         return who | {"candidate": training.get("chosen"), "title": training.get("title")} | files
 
-# %% ../nbs/57_promotion.ipynb #f78aa239
+# %% ../nbs/57_promotion.ipynb #13c476cc
 @dataclass(frozen=True)
 class Specification:
     "Everything that decides how a model is fitted, but for rows and seed."
@@ -139,9 +139,12 @@ class Specification:
     def to_dict(self) -> dict[str, Any]:
         "In a form in which equal specifications are equal."
         columns = [(c.name, c.kind, c.unit, c.categories) for c in self.plan.contract.features]
+        options = asdict(self.plan.options)
+        if options["select"] == "none":  # then nothing in the features is random, and nothing is a share
+            options = {key: value for key, value in options.items() if key not in ("seed", "select_share")}
         return {
             "recipe": self.candidate.recipe,
-            "features": asdict(self.plan.options),
+            "features": options,
             "columns": [[name, kind, unit, list(known or ())] for name, kind, unit, known in columns],
             "class_weight": self.class_weight,
             "calibration": self.calibration,
@@ -888,7 +891,7 @@ def promotions_of(
             found.append(record)
     return found
 
-# %% ../nbs/57_promotion.ipynb #a77154db
+# %% ../nbs/57_promotion.ipynb #f84d1517
 def promotion_lines(
     found: Promotion,  # what came of it
     width: int = 80,  # of the terminal, in characters
@@ -899,14 +902,14 @@ def promotion_lines(
     record, head = found.record, _headline(found)
     lines = [*wrapped(head, width), ""]
     for word in ("challenger", "champion"):
-        lines.append(f"{word:<12}{_who(record[word])}")
+        first, *rest = wrapped(_who(record[word]), width - 12)
+        lines += [f"{word:<12}{first}", *(f"{'':12}{line}" for line in rest)]
     lines += ["", *verdict_lines(found.verdict, width)]
     if told := _told(found):
         lines += ["", *(line for text in told for line in wrapped(text, width))]
-    lines += ["", *(line for text in _next(found) for line in wrapped(text, width))]
-    return lines
+    return [*lines, "", *_next(found, width)]
 
-# %% ../nbs/57_promotion.ipynb #9c9e16f4
+# %% ../nbs/57_promotion.ipynb #d0139fba
 def _headline(found: Promotion) -> str:
     "The verdict, and what became of it."
     word = found.verdict.verdict if found.verdict else ""
@@ -928,27 +931,27 @@ def _who(side: Mapping[str, Any] | None) -> str:
 
 
 def _told(found: Promotion) -> list[str]:
-    "The sentence of the comparison, if no reason has said it yet, and the power."
-    verdict = found.verdict
-    said = [r.sentence for r in verdict.reasons if r.check == "comparison" and r.verdict == PROMOTE] if verdict else []
-    told = [*(said if found.champion else []), *found.record["power"]]
+    "What no reason has said yet: how the comparison went, what it could have seen, and what the held-out rows allow."
+    reasons = found.verdict.reasons if found.verdict else ()
+    wanted = ("comparison", "balanced accuracy") if found.champion else ("balanced accuracy",)
+    said = [r.sentence for r in reasons if r.check in wanted and r.verdict == PROMOTE]
+    told = [*said[: len(wanted) - 1], *found.record["power"], *said[len(wanted) - 1 :]]
     return [f"{text[0].upper()}{text[1:]}." for text in told]
 
 
-def _next(found: Promotion) -> list[str]:
-    "What to do now, and where the evidence is."
-    again = f"iris-nb promote {found.name}/{found.version}"
-    lines = []
+def _next(found: Promotion, width: int) -> list[str]:
+    "What to do now, and where the evidence is; a command stands on a line of its own."
+    again, lines = f"  iris-nb promote {found.name}/{found.version}", []
     if found.action in ("promote", "force") and found.champion:
-        lines.append('To go back: iris-nb rollback --reason "…"')
+        lines += ["To go back:", '  iris-nb rollback --reason "…"']
     elif not found.promoted and found.verdict and found.verdict.forcible:
-        lines.append(f'To promote it all the same, on record: {again} --force --reason "…"')
+        lines += ["To promote it all the same, on record:", f'{again} --force --reason "…"']
     elif found.action == "none" and found.promoted:
-        lines.append(f"To promote it: {again}")
+        lines += ["To promote it:", again]
     if found.evidence_sha256:
         place = "promotions/ of its run in MLflow" if found.evidence_file is None else _short(found.evidence_file)
         entry = f"; ledger entry {found.entry}" if found.entry is not None else ""
-        lines.append(f"Evidence: {place} (SHA-256 {found.evidence_sha256[:12]}…){entry}")
+        lines += wrapped(f"Evidence: {place} (SHA-256 {found.evidence_sha256[:12]}…){entry}", width)
     return lines
 
 
