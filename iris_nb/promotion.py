@@ -376,7 +376,7 @@ def _brier_gap(codes: Ints, both: Sequence[Floats]) -> dict[str, float | None]:
     gaps = loss(codes, both[0]) - loss(codes, both[1])
     return {"difference": float(gaps.mean()), "error": float(gaps.std(ddof=1) / math.sqrt(len(gaps)))}
 
-# %% ../nbs/57_promotion.ipynb #163ce6e4
+# %% ../nbs/57_promotion.ipynb #8962b129
 def _later(module: str, name: str) -> Any:
     "A function of the registry or the ledger; None where this installation has neither."
     try:
@@ -386,11 +386,13 @@ def _later(module: str, name: str) -> Any:
 
 
 @contextmanager
-def _speaking(store: Store) -> Iterator[None]:
+def _speaking() -> Iterator[None]:
     "Errors of the store as one sentence."
     try:
         yield
-    except store.mlflow.MlflowException as error:
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in ("mlflow", "sqlalchemy", "requests", "urllib3"):
+            raise
         first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise StoreError(f"the tracking store does not do what is asked ({first}); try again when it does") from None
 
@@ -751,7 +753,7 @@ class Promotion:
             "evidence_sha256": self.evidence_sha256 or None, "exit_code": self.exit_code,
         } | self.record  # fmt: skip
 
-# %% ../nbs/57_promotion.ipynb #384fb94e
+# %% ../nbs/57_promotion.ipynb #263bfc22
 def promote(
     settings: Settings,  # the settings in force
     asked: str = "",  # empty for staging, an alias, a version, NAME/V, models:/…, or a run
@@ -772,8 +774,8 @@ def promote(
     check_store(settings)
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         raise UnknownRunError("no model is registered yet; make one with: iris-nb run")
-    store = connect(uri, settings.tracking_timeout)
-    with _speaking(store), tempfile.TemporaryDirectory(prefix="iris-nb-promote-", ignore_cleanup_errors=True) as copies:
+    with _speaking(), tempfile.TemporaryDirectory(prefix="iris-nb-promote-", ignore_cleanup_errors=True) as copies:
+        store = connect(uri, settings.tracking_timeout)
         name, version = find_version(store, settings, asked)
         present = _aliases(store)[name].get("production", "")
         if present == version:
