@@ -87,7 +87,7 @@ def new_rows(
         new &= ~np.isin(met[0][:, 0], met[1][:, 0])
     return np.asarray(new, dtype=bool)
 
-# %% ../nbs/57_promotion.ipynb #3994feb8
+# %% ../nbs/57_promotion.ipynb #5f43e39e
 @dataclass(frozen=True)
 class Side:
     "A registered model with the study it came from."
@@ -110,9 +110,9 @@ class Side:
         return Predictor(self.model)
 
     def facts(self, place: str) -> dict[str, Any]:
-        "A JSON file of the study, such as `training/training.json`; empty if it is not there."
+        "A JSON file of the study, such as `training/training.json`; empty if it is not there or cannot be trusted."
         path = self.folder / place
-        return dict(read_json(path)) if path.exists() else {}
+        return dict(read_json(path)) if path.exists() and not self.fault else {}
 
     @property
     def sha256_table(self) -> str:
@@ -414,7 +414,7 @@ def _versions(store: Store, name: str) -> list[Any]:
     "The versions of a model, oldest first."
     return sorted(store.client.search_model_versions(f"name = '{name}'"), key=lambda v: int(v.version))
 
-# %% ../nbs/57_promotion.ipynb #171d619a
+# %% ../nbs/57_promotion.ipynb #f51d6d0b
 def find_version(
     store: Store,  # as from `connect`
     settings: Settings,  # for the runs on this machine
@@ -427,10 +427,10 @@ def find_version(
     if named := re.fullmatch(r"([^/@]+)[/@]([^/@]+)", word):
         return _of_model(store, known, *named.groups())
     if word.isdecimal() and len(word) < 8:
-        return _of_model(store, known, _only(list(known), f"the version {word}"), word)
+        return _of_model(store, known, _only(list(known), f"the version {word}", f"/{word}"), word)
     owners = [name for name, aliases in known.items() if word in aliases]
     if owners:
-        name = _only(owners, f"the alias '{word}'")
+        name = _only(owners, f"the alias '{word}'", f"@{word}")
         return name, known[name][word]
     if word in ("staging", "production"):
         raise UnknownRunError(
@@ -439,10 +439,10 @@ def find_version(
     return _of_run(store, settings, word)
 
 
-def _only(names: Sequence[str], what: str) -> str:
+def _only(names: Sequence[str], what: str, end: str) -> str:
     "The one name; an error if there are several."
     if len(names) > 1:
-        raise UnknownRunError(f"{what} could be that of {name_list(names, 6)}; name the model, such as {names[0]}/1")
+        raise UnknownRunError(f"{what} could be that of {name_list(names, 6)}; name the model, such as {names[0]}{end}")
     return names[0]
 
 # %% ../nbs/57_promotion.ipynb #9ae95c9f
@@ -522,13 +522,16 @@ def _fetch(store: Store, mlflow_run: str, target: Path, run: str) -> Path:
         store.client.download_artifacts(mlflow_run, path, str(target))
     return target
 
-# %% ../nbs/57_promotion.ipynb #8374d484
+# %% ../nbs/57_promotion.ipynb #a1984176
 def _manifest(side: Side) -> dict[str, Any]:
     "The manifest of a side, under its seal."
     if side.here:
         return read_evidence(side.folder)
     path = side.folder / MANIFEST_NAME
-    record = read_json(path) if path.exists() else None
+    try:
+        record = read_json(path)
+    except (OSError, ValueError):
+        record = None
     if not isinstance(record, dict) or record.get("id") != side.run or record.get("seal") != seal_of(record):
         raise InputError(f"the copy of the run {side.run} in MLflow has no manifest that is as the runner wrote it")
     return record
@@ -617,7 +620,7 @@ def _run_facts(side: Side) -> dict[str, Any]:
         "gate_passed": gate["passed"], "gate_reason": (gate["reasons"] or [""])[0],
     }  # fmt: skip
 
-# %% ../nbs/57_promotion.ipynb #419f049a
+# %% ../nbs/57_promotion.ipynb #58e76203
 class Parts:
     "Evidence, part by part, and why a part could not be had."
 
@@ -629,12 +632,18 @@ class Parts:
         try:
             self.evidence[name] = collect(*given)
         except (IrisNbError, ValueError, KeyError, OSError) as error:
-            said = str(error) if isinstance(error, IrisNbError) else f"{type(error).__name__}: {error}"
-            self.evidence[name] = None
+            self.evidence[name], said = None, _why(error)
             self.evidence["faults"].setdefault(fault or name, said)
         return self.evidence[name]
 
 
+def _why(error: Exception) -> str:
+    "What an error says, without folders of this machine."
+    if isinstance(error, OSError):
+        return f"{Path(str(error.filename)).name if error.filename else 'a file'} cannot be read ({error.strerror})"
+    return str(error) if isinstance(error, IrisNbError) else f"{type(error).__name__}: {error}"
+
+# %% ../nbs/57_promotion.ipynb #0eccbee7
 def collect_evidence(
     challenger: Side,  # the one that wants the place
     champion: Side | None,  # the one that has it; None for the first promotion

@@ -245,7 +245,7 @@ def test_tampered_files_are_rejected_and_cannot_be_forced(
     project, first, _ = played
     settings, run_dir = load_settings(project.home), Path(first["run_dir"])
     connect(tracking_uri(settings), 20).client.set_registered_model_alias("iris", "production", "2")
-    for name in ("training/model/model.skops", "data/split.parquet", "models/models.json", "run.json"):
+    for name in ("training/model/model.skops", "data/split.parquet", "models/models.json", "training/training.json", "run.json"):
         path = run_dir / name
         whole = path.read_bytes()
         try:
@@ -325,7 +325,7 @@ def test_a_private_table_is_asked_for_by_its_hash(
     monkeypatch.chdir(project.home)
     shutil.copy(project.home / "data" / "raw" / "iris.csv", table)
     run = project.json("run", str(table), "--profile", "quick", "-p", "candidates=[lda]")
-    with pytest.raises(UnknownRunError, match="name the model"):
+    with pytest.raises(UnknownRunError, match="name the model, such as iris@staging"):
         promote(settings, "staging")
     with away(Path(run["run_dir"])):
         with pytest.raises(InputError, match=r"private and not on this machine; give its file with --data FILE \(the"):
