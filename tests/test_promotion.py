@@ -245,7 +245,13 @@ def test_tampered_files_are_rejected_and_cannot_be_forced(
     project, first, _ = played
     settings, run_dir = load_settings(project.home), Path(first["run_dir"])
     connect(tracking_uri(settings), 20).client.set_registered_model_alias("iris", "production", "2")
-    for name in ("training/model/model.skops", "data/split.parquet", "models/models.json", "training/training.json", "run.json"):
+    for name in (
+        "training/model/model.skops",
+        "data/split.parquet",
+        "models/models.json",
+        "training/training.json",
+        "run.json",
+    ):
         path = run_dir / name
         whole = path.read_bytes()
         try:
