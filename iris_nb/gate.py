@@ -410,7 +410,7 @@ def _errors(scores: Mapping[str, Any]) -> tuple[int, int]:
     right, rows = (sum(numbers) for numbers in zip(*_recalls(scores).values(), strict=True))
     return rows - right, rows
 
-# %% ../nbs/56_gate.ipynb #e20e9f26
+# %% ../nbs/56_gate.ipynb #a626d9fd
 def _recall(evidence: Evidence, terms: GateTerms) -> Reason:
     scores, wanted = evidence.get("scores"), f"at least {terms.recall:g}"
     if not scores:
@@ -423,7 +423,7 @@ def _recall(evidence: Evidence, terms: GateTerms) -> Reason:
     low, high = share_interval(*recalls[least], 0.95)
     found = f"{known[least]:.3f} '{least}' ({low:.3f} to {high:.3f})"
     if below:
-        said = f"below the floor: {', '.join(f'{name!r} ({known[name]:.3f} of {recalls[name][1]} rows)' for name in below[:6])}"
+        said = f"below the floor: {', '.join(f'{name!r} ({known[name]:.3f} on {recalls[name][1]} rows)' for name in below[:6])}"
         return Reason("recall", REJECT, found, wanted, said)
     if absent:
         said = f"no held-out row is of the class {name_list(absent, 4)}, so nothing is known about it"

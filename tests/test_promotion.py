@@ -39,7 +39,8 @@ from iris_nb.promotion import (
 from iris_nb.settings import Settings, load_settings
 from iris_nb.tracking import Store, connect, tracking_uri
 
-FEW = GateTerms(folds=3, repeats=2)
+PATIENT = GateTerms(latency_ms=60_000)  # how fast a busy machine is, is no matter of these tests
+FEW = GateTerms(folds=3, repeats=2, latency_ms=60_000)
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_rows_without_a_common_column_count_as_met() -> None:
 def test_a_dry_run_judges_and_writes_nothing(studied: tuple[Project, dict[str, Any]], settings: Settings) -> None:
     run_dir = Path(studied[1]["run_dir"])
     before = sorted(str(path) for path in studied[0].home.rglob("*") if path.is_file())
-    found = promote(settings, dry_run=True)
+    found = promote(settings, terms=PATIENT, dry_run=True)
     assert found.action == "none" and found.promoted and found.exit_code == 0
     assert found.verdict is not None and found.verdict.verdict == PROMOTE, found.verdict.against
     assert found.version == studied[1]["model"]["version"] and found.record["evidence"]["champion"] is None
@@ -202,7 +203,7 @@ def test_promote_hold_force_and_what_is_kept(played: tuple[Project, dict[str, An
     settings = load_settings(project.home)
     client = connect(tracking_uri(settings), 20).client
 
-    done = promote(settings, "first")
+    done = promote(settings, "first", PATIENT)
     assert (done.action, done.exit_code, production(settings)) == ("promote", 0, "1")
     assert done.evidence_file is not None and done.evidence_file.parent.parent == Path(first["run_dir"])
     assert sha256_file(done.evidence_file) == done.evidence_sha256
