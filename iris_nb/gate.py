@@ -167,14 +167,14 @@ def weigh_rows(
     found = weigh(centre, error, math.inf, terms.margin, terms.alpha, terms.power)
     return replace(found, difference=float(((mended - broken) / n).mean()))
 
-# %% ../nbs/56_gate.ipynb #c89578ff
+# %% ../nbs/56_gate.ipynb #1b4adf1f
 def visible_loss(
     classes: Mapping[str, Mapping[str, int]],  # class → how many `rows`, `mended` and `broken`
     terms: GateTerms,  # the levels
-) -> float:  # balanced accuracy; infinite without rows
+) -> float:  # balanced accuracy; infinite where a class has no rows
     "The smallest loss that such rows would show, if the two models are equal and disagree as often as here."
-    seen = [(counts["rows"], counts["mended"] + counts["broken"]) for counts in classes.values() if counts["rows"]]
-    if not seen:
+    seen = [(counts["rows"], counts["mended"] + counts["broken"]) for counts in classes.values()]
+    if not seen or any(not rows for rows, _ in seen):
         return math.inf
     n, apart = np.array(seen, dtype=np.float64).T
     error = float(np.sqrt(((apart + 2) / (n + 2) ** 2).sum()) / len(n))
@@ -607,7 +607,7 @@ def judge_promotion(
     trusted = next(reason for reason in reasons if reason.check == "files").verdict == PROMOTE
     return Verdict(gravest([reason.verdict for reason in reasons]), reasons, trusted)
 
-# %% ../nbs/56_gate.ipynb #d12902cd
+# %% ../nbs/56_gate.ipynb #55f97d53
 def power_words(
     evidence: Evidence,  # as the file holds it
     terms: GateTerms,  # the margin and the levels
@@ -619,8 +619,11 @@ def power_words(
     if (unseen := evidence.get("unseen")) and (rows := sum(c["rows"] for c in unseen["classes"].values())):
         seen = visible_loss(unseen["classes"], terms)
         verb = "do" if seen <= terms.margin else "cannot"
+        absent = [name for name, counts in unseen["classes"].items() if not counts["rows"]]
         words.append(
-            f"{rows:,} rows that neither model has seen show a loss of {seen:.3f} or more with a chance of {chance}, "
+            f"the {_count(rows, 'row')} that neither model has seen hold none of the class {name_list(absent, 4)}, so they cannot decide"
+            if absent
+            else f"{rows:,} rows that neither model has seen show a loss of {seen:.3f} or more with a chance of {chance}, "
             f"so they {verb} decide about {terms.margin:g}"
         )
     elif unseen:

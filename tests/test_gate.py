@@ -322,3 +322,13 @@ def test_lines_fit_a_terminal(change: Callable[[dict[str, Any]], dict[str, Any]]
 def test_a_verdict_survives_its_file() -> None:
     evidence = json.loads(json.dumps(GOOD))
     assert judge_promotion(evidence, TERMS) == judge_promotion(GOOD, TERMS)
+
+
+def test_a_class_without_new_rows_is_not_decided_by_the_others() -> None:
+    evidence = copy.deepcopy(GOOD)
+    evidence["unseen"]["classes"] = {
+        "a": {"rows": 9000, "mended": 0, "broken": 0},
+        "b": {"rows": 0, "mended": 0, "broken": 0},
+    }
+    assert way_of(evidence, TERMS) == "refit"
+    assert "hold none of the class 'b'" in power_words(evidence, TERMS)[0]
