@@ -28,7 +28,6 @@ from iris_nb.gate import HOLD, PROMOTE, REJECT, GateTerms, judge_promotion
 from iris_nb.promotion import (
     Promotion,
     Specification,
-    find_version,
     new_rows,
     promote,
     promotion_lines,
@@ -36,6 +35,7 @@ from iris_nb.promotion import (
     read_specification,
     refit,
 )
+from iris_nb.registry import open_store, version_of
 from iris_nb.settings import Settings, load_settings
 from iris_nb.tracking import Store, connect, tracking_uri
 
@@ -51,7 +51,7 @@ def settings(studied: tuple[Project, dict[str, Any]]) -> Settings:
 
 @pytest.fixture
 def store(settings: Settings) -> Store:
-    return connect(tracking_uri(settings), 20)
+    return open_store(settings)
 
 
 def production(settings: Settings, name: str = "iris") -> str:
@@ -86,15 +86,21 @@ def test_rows_without_a_common_column_count_as_met() -> None:
     assert numbers.tolist() == [True, False, True]
 
 
+def files_of(project: Project) -> list[Path]:
+    """What it holds, but for locks and copies of verified models."""
+    copies = project.home / "data" / "cache" / "registry"
+    found = [path for path in project.home.rglob("*") if path.is_file() and copies not in path.parents]
+    return sorted(path for path in found if path.suffix != ".lock")
+
+
 def test_a_dry_run_judges_and_writes_nothing(studied: tuple[Project, dict[str, Any]], settings: Settings) -> None:
     run_dir = Path(studied[1]["run_dir"])
-    before = sorted(str(path) for path in studied[0].home.rglob("*") if path.is_file())
+    before = files_of(studied[0])
     found = promote(settings, terms=PATIENT, dry_run=True)
     assert found.action == "none" and found.promoted and found.exit_code == 0
     assert found.verdict is not None and found.verdict.verdict == PROMOTE, found.verdict.against
     assert found.version == studied[1]["model"]["version"] and found.record["evidence"]["champion"] is None
-    after = sorted(str(path) for path in studied[0].home.rglob("*") if path.is_file())
-    assert [path for path in after if not path.endswith(".lock")] == [p for p in before if not p.endswith(".lock")]
+    assert files_of(studied[0]) == before
     assert production(settings) == "" and promotions_of(run_dir) == []
     said = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert said["dry_run"] and said["exit_code"] == 0 and said["evidence"]["parity"]["labels_differ"] == 0
@@ -103,26 +109,27 @@ def test_a_dry_run_judges_and_writes_nothing(studied: tuple[Project, dict[str, A
 
 def test_every_way_to_name_a_version(studied: tuple[Project, dict[str, Any]], settings: Settings, store: Store) -> None:
     run, version = studied[1]["run"], studied[1]["model"]["version"]
-    ways = ("", "staging", "latest", "first", run, run[-4:], version, f"iris/{version}", "iris@staging")
+    ways = ("staging", "latest", "first", run, run[-4:], version, f"iris/{version}", "iris@staging")
     for way in (*ways, f"models:/iris/{version}", "models:/iris@staging"):
-        assert find_version(store, settings, way) == ("iris", version), way
+        found = version_of(store, settings, way)
+        assert (found.name, found.version) == ("iris", version), way
 
 
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        ("production", "no model has the alias 'production'"),
-        ("iris/99", "'iris' has no version or alias '99'; it has version"),
-        ("iris@prod", "and the aliases 'staging'"),
-        ("tulips/1", "no model is called 'tulips'; there are 'iris'"),
+        ("production", "no model has the alias 'production'; there is: iris"),
+        ("iris/99", "'iris' has no version '99'; versions: '1'"),
+        ("iris@prod", "has the alias 'prod'; aliases: staging"),
+        ("tulips/1", "there is no registered model 'tulips'; there is: iris"),
         ("nosuchrun", "no run is called 'nosuchrun'"),
-        ("models:/iris/1; drop", "has no version or alias"),
+        ("models:/iris/1; drop", "has no version '1; drop'|no registered model"),
         ("x' or '1'='1", "no run is called"),
     ],
 )
 def test_a_name_that_means_nothing_gets_a_sentence(settings: Settings, store: Store, asked: str, says: str) -> None:
     with pytest.raises(InputError, match=says.replace("'", ".")) as caught:
-        find_version(store, settings, asked)
+        version_of(store, settings, asked)
     assert "\n" not in str(caught.value) and caught.value.exit_code == 2
 
 
