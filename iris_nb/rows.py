@@ -201,39 +201,44 @@ def _with_infinite(values: npt.NDArray[Any], series: pd.Series, column: Column) 
 def _shortened(text: str, most: int = 300) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
-# %% ../nbs/19_rows.ipynb #2b7023f0
-def _plain_value(value: Any, column: Column) -> str:
-    if column.kind == "integer":
-        return str(int(value))
-    if column.kind == "date":
-        return pd.Timestamp(value).isoformat().removesuffix("T00:00:00")
-    return repr(_shortened(value, 60)) if isinstance(value, str) else repr(float(value))
-
-
+# %% ../nbs/19_rows.ipynb #93b78a5d
 def _limit_text(limit: Any) -> str:
     return str(limit).removesuffix("T00:00:00")
 
 
-def _is_missing(value: Any) -> bool:
-    return bool(pd.isna(value))
-
-
-def _remark(column: Column, value: Any, low: Any, high: Any) -> str:
-    "What is to be said of one cell in canonical form that does not keep the contract."
-    name = column.name
-    if _is_missing(value):
-        return f"{name} is missing"
+def _said_of(column: Column, values: Sequence[Any]) -> list[str]:
+    "What is to be said of cells, in canonical form, that do not keep the contract; empty of one that does."
+    name, low, high = column.name, *_limits(column)
+    missing, above = f"{name} is missing", f" is above {_limit_text(column.maximum)}"
+    below, odd = f" is below {_limit_text(column.minimum)}", f"{name} is not finite and counts as missing"
     if column.kind == "category":
-        if column.categories is None or value in column.categories:
-            return ""
-        return f"{name} {_plain_value(value, column)} is not one of {name_list(column.categories or (), 8)}"
-    if column.kind in ("number", "integer") and not np.isfinite(value):
-        return f"{name} is not finite and counts as missing"
-    if value > high:
-        return f"{name} {_plain_value(value, column)} is above {_limit_text(column.maximum)}"
-    if value < low:
-        return f"{name} {_plain_value(value, column)} is below {_limit_text(column.minimum)}"
-    return ""
+        known, allowed = column.categories, f" is not one of {name_list(column.categories or (), 8)}"
+        return [
+            missing if v != v else "" if known is None or v in known else f"{name} {_shortened(v, 60)!r}{allowed}"
+            for v in values
+        ]
+    if column.kind == "date":
+        texts = [_limit_text(pd.Timestamp(v).isoformat()) for v in values]
+    else:
+        texts = [odd if abs(v) == np.inf else "" if v != v else _number_text(v, column) for v in values]
+    return [
+        missing
+        if v != v
+        else text
+        if text is odd
+        else f"{name} {text}{above if v > high else below}"
+        if not low <= v <= high
+        else ""
+        for v, text in zip(values, texts, strict=True)
+    ]
+
+
+def _number_text(value: float, column: Column) -> str:
+    return str(int(value)) if column.kind == "integer" else repr(float(value))
+
+
+def _is_missing(value: Any) -> bool:
+    return bool(value != value)
 
 # %% ../nbs/19_rows.ipynb #10d23d71
 _MOST = float(np.finfo(np.float64).max)
@@ -274,7 +279,7 @@ def _odd_places(values: npt.NDArray[Any], column: Column) -> tuple[npt.NDArray[n
 
 _NOWHERE = np.empty(0, dtype=np.intp)
 
-# %% ../nbs/19_rows.ipynb #fba090e2
+# %% ../nbs/19_rows.ipynb #0657eb73
 def remarks(
     columns: Columns,  # rows in canonical columns
     contract: Contract,  # what they should keep
@@ -291,9 +296,10 @@ def remarks(
             places = places[~np.isnan(values[places])]
         elif column.nullable:
             places = places[~gaps]
-        low, high = _limits(column)
-        for place, value in zip(places.tolist(), values[places], strict=True):
-            found.setdefault(place, []).append(_remark(column, value, low, high))
+        cells = values[places]
+        said = _said_of(column, list(cells) if column.kind == "date" else cells.tolist())
+        for place, text in zip(places.tolist(), said, strict=True):
+            found.setdefault(place, []).append(text)
     for place in () if nothing is None else nothing.tolist():
         found[place] = [NO_VALUE]
     return {place: "; ".join(found[place]) for place in sorted(found)}
@@ -327,7 +333,7 @@ def _one_value(value: Any, column: Column) -> Any:
     found = columns[column.name][0]
     return float(found) if isinstance(found, np.floating) else found
 
-# %% ../nbs/19_rows.ipynb #af1afa33
+# %% ../nbs/19_rows.ipynb #caf0940b
 class RowReader:
     "Reads single rows by a plan that is made once; safe to use from many threads."
 
@@ -388,8 +394,8 @@ class RowReader:
             empty = _is_missing(value) or (isinstance(value, float) and abs(value) == np.inf)
             gaps += empty
             values.append(value)
-            if not (column.nullable and _is_missing(value)) and (text := _remark(column, value, *_limits(column))):
-                said.append(text)
+            if not (column.nullable and _is_missing(value)):
+                said += [text for text in _said_of(column, [value]) if text]
         return values, NO_VALUE if gaps == len(values) else "; ".join(said)
 
     def _refuse(self, row: Any) -> Any:
