@@ -96,7 +96,7 @@ def _dict_faults(absent: dict[str, int], unknown: dict[object, int], names: Sequ
         said[-1] += "; a missing value is given as None"
     return said
 
-# %% ../nbs/19_rows.ipynb #f8ac86e3
+# %% ../nbs/19_rows.ipynb #de231abb
 def _of_array(rows: npt.NDArray[Any], names: Sequence[str]) -> pd.DataFrame:
     "A DataFrame of an array without names."
     if rows.ndim != 2 or rows.shape[1] != len(names):
@@ -106,7 +106,7 @@ def _of_array(rows: npt.NDArray[Any], names: Sequence[str]) -> pd.DataFrame:
             "give them in this order, or give the rows with names"
         )
     if isinstance(rows, np.ma.MaskedArray):
-        rows = np.ma.filled(rows.astype(object), None)
+        rows = np.where(np.ma.getmaskarray(rows), None, np.asarray(rows, dtype=object))
     return pd.DataFrame({name: rows[:, place] for place, name in enumerate(names)})
 
 
@@ -116,6 +116,8 @@ def _as_frame(rows: Any, contract: Contract) -> tuple[pd.DataFrame, list[str]]:
     if isinstance(rows, pd.DataFrame):
         if rows.shape == (0, 0):
             return pd.DataFrame(index=rows.index, columns=names), []
+        if rows.columns.nlevels > 1:
+            rows = rows.set_axis(rows.columns.to_flat_index(), axis=1)
         return rows, _frame_faults(rows, contract)
     if isinstance(rows, np.ndarray):
         return _of_array(rows, names), []
