@@ -131,7 +131,7 @@ def _margin(parity: Any, classes: int) -> float | None:
         return None
     return float(margin) * (2 if classes == 2 else 1)  # of two classes, the margin is that from ½
 
-# %% ../nbs/51_predictor.ipynb #e680408c
+# %% ../nbs/51_predictor.ipynb #e78f1d52
 _AGREED = 1e-5  # how far a probability of a trusted fast model may be from the exact one
 
 
@@ -144,9 +144,26 @@ def _parity_of(model: Model, files: Mapping[str, bytes]) -> Any:
     except (KeyError, ValueError):
         return None
 
-
-def _way_of(model: Model) -> _Way:
+# %% ../nbs/51_predictor.ipynb #4efc8503
+def _way_of(model: Model, compiled: Path | None) -> _Way:
     "The fastest way that can be trusted."
+    way = None if compiled is None else _compiled_way(model, compiled)
+    return way or _onnx_way(model)
+
+
+def _compiled_way(model: Model, cache: Path) -> _Way | None:
+    "A forest compiled on this machine; None if there is none, or none that can be trusted."
+    from iris_nb.compiled import compile_forest
+
+    found = compile_forest(model, cache)
+    close = None if found is None else _margin(found.parity, len(model.classes))
+    if found is None or close is None:
+        return None
+    return _Way("compiled", "a compiler of this machine made it of the verified model", found, close, _AGREED)
+
+
+def _onnx_way(model: Model) -> _Way:
+    "The graph in the model folder, or why it is not used."
     files: Mapping[str, bytes] = getattr(model, "files", {})
     parity = _parity_of(model, files)
     if "model.onnx" not in files:
@@ -335,7 +352,7 @@ class Answer(NamedTuple):
     domain: str | None = None  # "in", "edge" or "out"; None if unknown or not asked
     distance: float | None = None  # from the training rows; None if unknown or not asked
 
-# %% ../nbs/51_predictor.ipynb #51cd2ce4
+# %% ../nbs/51_predictor.ipynb #816748a3
 class _Loaded:
     "A model and the ways to answer by it."
 
@@ -343,6 +360,7 @@ class _Loaded:
         self,
         model: Model,  # a loaded model
         exact: bool = False,  # whether to answer by the fitted pipeline alone, and never by a fast way
+        compiled: Path | None = None,  # where forests that are compiled here are kept; None to compile none
     ) -> None:
         self.classes = model.classes  # as text, in the order of the probabilities
         self.contract = model.contract  # what the columns must be
@@ -351,8 +369,8 @@ class _Loaded:
         self.conformal, self.domain = _read_extras(model)  # prediction sets and domain; None where the model has none
         values = model.contract.values(model.classes)
         self._model, self._values, self._own = model, values, np.array(values)
-        self._way = _Way("skops", "the exact way was asked for") if exact else _way_of(model)
-        self.how, self.why = self._way.how, self._way.why  # which way answers ("skops", "onnx"), and why
+        self._way = _Way("skops", "the exact way was asked for") if exact else _way_of(model, compiled)
+        self.how, self.why = self._way.how, self._way.why  # which way answers (skops, onnx, compiled), and why
         self._reader, self._thread = RowReader(model.contract), threading.local()
 
     def answer(
@@ -370,12 +388,41 @@ class _Loaded:
         "How sure each answer is."
         return _sureness(self, proba, columns)
 
-    def labels(self, proba: Floats) -> npt.NDArray[Any]:
-        "The likeliest class of each row, in the kind of the target (rows,)."
+# %% ../nbs/51_predictor.ipynb #427d1221
+class _Columnwise(_Loaded):
+    "The parts of an answer, column by column."
+
+    def labels(
+        self,
+        proba: Floats,  # what `answer` gave (rows, classes)
+    ) -> npt.NDArray[Any]:  # in the kind of the target (rows,)
+        "The likeliest class of each row."
         return np.asarray(self._own[proba.argmax(axis=1)])
 
-# %% ../nbs/51_predictor.ipynb #1e8003e7
-class Predictor(_Loaded):
+    def remarks(
+        self,
+        columns: Columns,  # feature → canonical values
+    ) -> dict[int, str]:  # place of a row, from 0 → the remark; rows that keep the contract are not there
+        "Where rows leave the contract."
+        return remarks(columns, self.contract)
+
+    def check(
+        self,
+        rows: Any,  # a DataFrame, a dictionary column → value, a list of them, or an array
+    ) -> list[str]:  # a text for each row, empty if it keeps the contract
+        "Where each row leaves the contract."
+        read = read_rows(rows, self.contract)
+        return _listed(self.remarks(read.columns), len(read))
+
+    def predict_proba(
+        self,
+        rows: Any,  # a DataFrame, a dictionary column → value, a list of them, or an array
+    ) -> Floats:  # a probability for each class (rows, classes)
+        "The probability of every class for every row."
+        return self.answer(read_rows(rows, self.contract).columns)
+
+# %% ../nbs/51_predictor.ipynb #27650d2a
+class Predictor(_Columnwise):
     "A saved model that answers rows; safe to use from many threads."
 
     @classmethod
@@ -384,10 +431,11 @@ class Predictor(_Loaded):
         source: Path | str,  # a model folder, the folder of a run, or a name such as production or models:/iris/3
         expected: str = "",  # SHA-256 of the model's manifest as known from elsewhere; empty if it is not known
         exact: bool = False,  # whether to answer by the fitted pipeline alone, and never by a fast way
+        compiled: Path | None = None,  # where forests that are compiled here are kept; None to compile none
     ) -> Self:  # ready to answer
         "Load a model, verified."
         folder, known = _find(source, expected)
-        return cls(load_model(folder, known), exact)
+        return cls(load_model(folder, known), exact, compiled)
 
     def predict(
         self,
@@ -397,10 +445,6 @@ class Predictor(_Loaded):
         "The likeliest class of every row, the probability of each, how sure that is, and what is odd about the row."
         return _tidy(self, read_rows(rows, self.contract), sure)
 
-    def predict_proba(self, rows: Any) -> Floats:
-        "The probability of every class for every row, of any accepted shape (rows, classes)."
-        return self.answer(read_rows(rows, self.contract).columns)
-
     def one(
         self,
         row: Mapping[str, Any],  # column → value; a missing value is None
@@ -408,15 +452,6 @@ class Predictor(_Loaded):
     ) -> Answer:  # label, probabilities and remark, and how sure that is
         "The answer to a single row, the same as `predict` gives, without the detour by a DataFrame."
         return _one(self, row, sure)
-
-    def remarks(self, columns: Columns) -> dict[int, str]:
-        "Place of a row, from 0 → where it leaves the contract; rows that keep it are not there."
-        return remarks(columns, self.contract)
-
-    def check(self, rows: Any) -> list[str]:
-        "Where each row, of any accepted shape, leaves the contract; an empty text if it does not."
-        read = read_rows(rows, self.contract)
-        return _listed(self.remarks(read.columns), len(read))
 
 # %% ../nbs/51_predictor.ipynb #04608e9a
 def _listed(said: Mapping[int, str], rows: int) -> list[str]:

@@ -20,7 +20,7 @@ from .errors import RowsError, did_you_mean, name_list
 # %% auto #0
 __all__ = ['Columns', 'FAR', 'NO_VALUE', 'Rows', 'read_rows', 'remarks', 'RowReader']
 
-# %% ../nbs/19_rows.ipynb #2963472b
+# %% ../nbs/19_rows.ipynb #6d52f038
 def _plural(names: Collection[object]) -> str:
     return "" if len(names) == 1 else "s"
 
@@ -32,7 +32,7 @@ def _hint(unknown: object, absent: Iterable[str]) -> str:
 
 def _unknown_names(names: Sequence[object], absent: Collection[str], verb: str = "have") -> str:
     "The clause about columns that nobody knows."
-    listed = ", ".join(f"'{name}'{_hint(name, absent)}" for name in names[:12])
+    listed = ", ".join(f"'{_shortened(' '.join(str(name).split()), 80)}'{_hint(name, absent)}" for name in names[:12])
     more = f" and {len(names) - 12} more" if len(names) > 12 else ""
     return f"{verb} the unknown column{_plural(names)} {listed}{more}"
 
@@ -96,7 +96,7 @@ def _dict_faults(absent: dict[str, int], unknown: dict[object, int], names: Sequ
         said[-1] += "; a missing value is given as None"
     return said
 
-# %% ../nbs/19_rows.ipynb #de231abb
+# %% ../nbs/19_rows.ipynb #88f55a4b
 def _of_array(rows: npt.NDArray[Any], names: Sequence[str]) -> pd.DataFrame:
     "A DataFrame of an array without names."
     if rows.ndim != 2 or rows.shape[1] != len(names):
@@ -106,7 +106,8 @@ def _of_array(rows: npt.NDArray[Any], names: Sequence[str]) -> pd.DataFrame:
             "give them in this order, or give the rows with names"
         )
     if isinstance(rows, np.ma.MaskedArray):
-        rows = np.where(np.ma.getmaskarray(rows), None, np.asarray(rows, dtype=object))
+        hidden, rows = np.ma.getmaskarray(rows), np.array(rows, dtype=object)
+        rows[hidden] = None
     return pd.DataFrame({name: rows[:, place] for place, name in enumerate(names)})
 
 
@@ -335,9 +336,9 @@ def _one_value(value: Any, column: Column) -> Any:
     found = columns[column.name][0]
     return float(found) if isinstance(found, np.floating) else found
 
-# %% ../nbs/19_rows.ipynb #caf0940b
-class RowReader:
-    "Reads single rows by a plan that is made once; safe to use from many threads."
+# %% ../nbs/19_rows.ipynb #f8ce25e0
+class _Plan:
+    "What must be looked at in a row, worked out once."
 
     def __init__(
         self,
@@ -354,15 +355,7 @@ class RowReader:
             low, high = _limits(column)
             if column.kind in ("number", "integer"):
                 low, high = max(low, -FAR), min(high, FAR)
-            self._plan.append((_USUAL[column.kind], low, high, allowed, column))
-
-    def read(
-        self,
-        row: Mapping[str, Any],  # column → value
-    ) -> tuple[list[Any], str]:  # canonical values in the contract's order, and the remark, empty if there is none
-        "Read one row; a RowsError names everything about it that does not fit."
-        given = self.quickly(row)
-        return self._slowly(row) if given is None else (list(given), "")
+            self._plan.append((_USUAL[column.kind], low, high, allowed))
 
     def quickly(
         self,
@@ -377,10 +370,22 @@ class RowReader:
             return None
         if len(row) != self._width and not row.keys() <= self._known:
             return None
-        for value, (usual, low, high, allowed, _) in zip(given, self._plan, strict=True):
+        for value, (usual, low, high, allowed) in zip(given, self._plan, strict=True):
             if type(value) not in usual or not (low <= value <= high if allowed is None else value in allowed):
                 return None
         return given
+
+# %% ../nbs/19_rows.ipynb #3b0c0681
+class RowReader(_Plan):
+    "Reads single rows by a plan that is made once; safe to use from many threads."
+
+    def read(
+        self,
+        row: Mapping[str, Any],  # column → value
+    ) -> tuple[list[Any], str]:  # canonical values in the contract's order, and the remark, empty if there is none
+        "Read one row; a RowsError names everything about it that does not fit."
+        given = self.quickly(row)
+        return self._slowly(row) if given is None else (list(given), "")
 
     def _slowly(self, row: Any) -> tuple[list[Any], str]:
         "The same, cell by cell."
@@ -393,8 +398,7 @@ class RowReader:
                 value = _one_value(row[column.name], column)
             except RowsError:
                 self._refuse(row)
-            empty = _is_missing(value) or (isinstance(value, float) and abs(value) == np.inf)
-            gaps += empty
+            gaps += _is_missing(value) or (isinstance(value, float) and abs(value) == np.inf)
             values.append(value)
             if not (column.nullable and _is_missing(value)):
                 said += [text for text in _said_of(column, [value]) if text]
