@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_iris, load_wine
 from test_modelfile import OPTIONS, fit, messy_table
@@ -44,6 +45,13 @@ from iris_nb.predictor import Predictor, _looks_like_a_path, _Way
 from iris_nb.rows import NO_VALUE, RowReader, read_rows, remarks
 from iris_nb.runs import begin_run, blank_record, blank_stage, write_manifest
 from iris_nb.training import load_training, save_training, train_model
+
+
+def some_fast(candidates: Iterable[Candidate]) -> list[Any]:
+    """Candidates to try, most of them only among the slow tests."""
+    fast = ("lda", "forest")
+    return [pytest.param(c, id=c.name, marks=[] if c.name in fast else pytest.mark.slow) for c in candidates]
+
 
 FEATURES = ["petal length (cm)", "petal width (cm)", 'a "quoted" größe', "in bloom?", "Farbe", "picked"]
 
@@ -128,7 +136,7 @@ def test_labels_come_back_in_the_kind_of_the_target(classes: tuple[Any, ...], ki
     assert (answer["label"] == table["answer"].to_numpy()).mean() > 0.9
 
 
-@pytest.mark.parametrize("candidate", CANDIDATES, ids=lambda c: c.name)
+@pytest.mark.parametrize("candidate", some_fast(CANDIDATES))
 def test_missing_and_unknown_values_are_answered_by_every_candidate(candidate: Candidate, tmp_path: Path) -> None:
     predictor = predictor_for(tmp_path, candidate, messy_table())
     nothing = dict.fromkeys(FEATURES)
@@ -292,9 +300,21 @@ CELLS = {
 }
 
 
-@settings(max_examples=120)
+@settings(max_examples=60)
 @given(row=st.fixed_dictionaries(CELLS, optional={"id": st.integers(), "y": st.text(), "other": st.integers()}))
 def test_a_single_row_is_read_as_a_frame_of_it(row: dict[str, Any]) -> None:
+    assert_read_alike(row)
+
+
+@pytest.mark.slow
+@settings(max_examples=2000)
+@given(row=st.fixed_dictionaries(CELLS, optional={"id": st.integers(), "y": st.text(), "other": st.integers()}))
+def test_many_single_rows_are_read_as_frames_of_them(row: dict[str, Any]) -> None:
+    assert_read_alike(row)
+
+
+def assert_read_alike(row: dict[str, Any]) -> None:
+    """A single row has the values and the remark of a frame of it, or the same error."""
     reader = RowReader(LIMITED)
     try:
         read = read_rows([row], LIMITED)
@@ -362,31 +382,44 @@ def test_labels_sets_and_marks_of_a_fast_way_are_those_of_the_exact_one(
     assert (apart[top[:, -1] - top[:, -2] < 0.05] < 1e-12).all() and apart.max() > 0.01
 
 
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_one_row_is_answered_as_predict_answers_it(
-    exact_and_off: tuple[Predictor, Predictor], data: st.DataObject
-) -> None:
-    row = data.draw(
-        st.fixed_dictionaries(
-            {
-                FEATURES[0]: st.none() | st.floats(-5, 9),
-                FEATURES[1]: st.floats(-5, 9) | st.integers(0, 9),
-                FEATURES[2]: st.none() | st.integers(-3, 30),
-                FEATURES[3]: st.none() | st.booleans(),
-                FEATURES[4]: st.sampled_from(["rot", "blau", "weiß", "grün", None]),
-                FEATURES[5]: st.none() | st.sampled_from(["2020-05-01", "2022-07-09", "2040-01-01"]),
-            }
-        )
-    )
+ASKED = st.fixed_dictionaries(
+    {
+        FEATURES[0]: st.none() | st.floats(-5, 9) | st.sampled_from([float("nan"), float("inf"), 1e31]),
+        FEATURES[1]: st.floats(-5, 9) | st.integers(0, 9),
+        FEATURES[2]: st.none() | st.integers(-3, 30),
+        FEATURES[3]: st.none() | st.booleans(),
+        FEATURES[4]: st.sampled_from(["rot", "blau", "weiß", "grün", None]),
+        FEATURES[5]: st.none() | st.sampled_from(["2020-05-01", "2022-07-09", "2040-01-01"]),
+    }
+)
+
+
+def assert_one_is_predict(predictor: Predictor, row: dict[str, Any]) -> None:
+    """A single row has the answer that predict gives to it, bit for bit."""
+    whole, single = predictor.predict([row]), predictor.one(row, sure=True)
+    assert list(single.proba.values()) == whole.filter(like="p:").iloc[0].tolist()
+    assert single.label == whole["label"][0] and single.outside == whole["outside"][0]
+    assert json.dumps(list(single.set or ()), ensure_ascii=False) == whole["set"][0]
+    assert single.domain == whole["domain"][0]
+    assert single.distance == whole["distance"][0] or np.isnan(whole["distance"][0])
+    assert predictor.one(row)[:3] == single[:3]
+
+
+@settings(max_examples=10)
+@given(row=ASKED)
+def test_one_row_is_answered_as_predict_answers_it(exact_and_off: tuple[Predictor, Predictor], row: Any) -> None:
     for predictor in exact_and_off:
-        whole, single = predictor.predict([row]), predictor.one(row, sure=True)
-        assert list(single.proba.values()) == whole.filter(like="p:").iloc[0].tolist()
-        assert single.label == whole["label"][0] and single.outside == whole["outside"][0]
-        assert json.dumps(list(single.set or ()), ensure_ascii=False) == whole["set"][0]
-        assert single.domain == whole["domain"][0]
-        assert single.distance == whole["distance"][0] or np.isnan(whole["distance"][0])
-        assert predictor.one(row)[:3] == single[:3]
+        assert_one_is_predict(predictor, row)
+
+
+@pytest.mark.slow
+@settings(max_examples=200)
+@given(row=ASKED)
+def test_many_single_rows_are_answered_as_predict_answers_them(
+    exact_and_off: tuple[Predictor, Predictor], row: Any
+) -> None:
+    for predictor in exact_and_off:
+        assert_one_is_predict(predictor, row)
 
 
 def test_the_exact_way_is_never_fast(tmp_path: Path) -> None:
@@ -494,7 +527,7 @@ def test_numbers_that_only_the_exact_model_may_see(
 
 
 def test_many_threads_get_their_own_answers(exact_and_off: tuple[Predictor, Predictor], table: pd.DataFrame) -> None:
-    rows = table.astype(object).where(table.notna(), None).head(8).to_dict("records")
+    rows = table.astype(object).where(table.notna(), None).head(4).to_dict("records")
     for predictor in exact_and_off:
         alone = [predictor.one(row) for row in rows]
         with ThreadPoolExecutor(8) as pool:
@@ -518,7 +551,7 @@ VALUES = (
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(rows=st.lists(st.fixed_dictionaries(dict.fromkeys(FEATURES, VALUES)), max_size=3))
 def test_any_values_are_answered_or_refused(rows: list[dict[str, Any]], messy: Predictor) -> None:
     try:
@@ -642,7 +675,7 @@ def test_it_tells_where_it_comes_from(messy: Predictor) -> None:
 # --- the training and inference stages ---
 
 
-@pytest.mark.parametrize("candidate", [c for c in CANDIDATES if c.eligible], ids=lambda c: c.name)
+@pytest.mark.parametrize("candidate", some_fast(c for c in CANDIDATES if c.eligible))
 def test_every_candidate_passes_through_training_and_inference(candidate: Candidate) -> None:
     run = open_run("")
     data = load_data(run)
