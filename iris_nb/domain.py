@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['MARKS', 'Domain', 'domain_of', 'domain_facts', 'show_domain', 'plot_domain']
+__all__ = ['MARKS', 'Domain', 'domain_of', 'distances', 'domain_facts', 'show_domain', 'plot_domain']
 
 # %% ../nbs/47_domain.ipynb #619da143
 _LEAST_SHRINKAGE = 0.05
@@ -175,19 +175,38 @@ def domain_of(
     edge, out = (float(distances[min(int(np.ceil((len(Z) + 1) * q)), len(Z)) - 1]) for q in (0.95, 0.99))
     return Domain(tuple(str(name) for name in Z.columns), *fitted, edge, out, len(Z))
 
-# %% ../nbs/47_domain.ipynb #19033764
+# %% ../nbs/47_domain.ipynb #21fcd682
+def distances(
+    domain: Domain,  # where training rows lie
+    prepare: Any,  # the fitted features
+    X: pd.DataFrame,  # conformed rows
+    block: int = 50_000,  # rows prepared at a time
+) -> Floats:  # in standard deviations within a class; NaN for a row without any value (rows,)
+    "How far rows lie from the training rows, before they are prepared."
+    starts = range(0, len(X), block)
+    parts = [domain.distance(prepare.transform(X.iloc[start : start + block])) for start in starts]
+    far = np.concatenate(parts) if parts else np.empty(0)
+    far[X.isna().all(axis=1).to_numpy()] = np.nan
+    return far
+
+# %% ../nbs/47_domain.ipynb #edf6ea43
 def domain_facts(
     domain: Domain,  # where training rows lie
     distance: Floats,  # of the held-out rows
     right: npt.NDArray[np.bool_],  # whether each was answered rightly
 ) -> dict[str, Any]:  # for training.json
     "How the held-out rows are marked, and how often each kind was answered rightly."
-    marks = domain.mark(distance)
+    marks, known = domain.mark(distance), ~np.isnan(distance)
     lines = [
         {"mark": mark, "rows": int((marks == mark).sum()), "right": int(right[marks == mark].sum())} for mark in MARKS
     ]
     limits = {"edge": domain.edge, "out": domain.out, "rows": domain.rows, "features": len(domain.features)}
-    return {**limits, "centres": len(domain.centres), "held_out": lines, "largest": float(distance.max())}
+    return {
+        **limits,
+        "centres": len(domain.centres),
+        "held_out": lines,
+        "largest": float(distance[known].max()) if known.any() else None,
+    }
 
 
 def show_domain(
@@ -228,7 +247,7 @@ def _domain_sentences(facts: Mapping[str, Any]) -> list[str]:
         said.append("With fewer than 99 training rows the limit of outside is the farthest of them.")
     return said
 
-# %% ../nbs/47_domain.ipynb #9fcfac34
+# %% ../nbs/47_domain.ipynb #ddb6d73e
 def plot_domain(
     domain: Domain,  # where training rows lie
     distance: Floats,  # of the held-out rows
@@ -239,7 +258,8 @@ def plot_domain(
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
-    end = max(float(np.quantile(distance, 0.995)), domain.out) * 1.08
+    distance, right = distance[~np.isnan(distance)], right[~np.isnan(distance)]
+    end = max(float(np.quantile(distance, 0.995)) if len(distance) else 0.0, domain.out) * 1.08
     edges = [float(edge) for edge in np.linspace(0, end, 31)]
     clipped = np.minimum(distance, end)
     stacked = [clipped[right], clipped[~right]]
