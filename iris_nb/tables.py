@@ -29,7 +29,7 @@ from .errors import TableError, did_you_mean, name_list
 from .files import sha256_bytes, table_name
 
 # %% auto #0
-__all__ = ['MISSING', 'Table', 'read_table', 'canonical_sha256']
+__all__ = ['MISSING', 'Table', 'read_header', 'read_table', 'canonical_sha256']
 
 # %% ../nbs/11_tables.ipynb #86745524
 @dataclass
@@ -103,7 +103,7 @@ def _format_of(data: bytes, name: str) -> str:
         return "json lines"
     return "json lines" if re.match(rb'(\xef\xbb\xbf)?\s*\{\s*"', data) else "delimited"
 
-# %% ../nbs/11_tables.ipynb #0e89db32
+# %% ../nbs/11_tables.ipynb #7c9d28d8
 def _to_utf8(data: bytes, encoding: str, name: str) -> bytes:
     try:
         if not encoding and data[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -156,7 +156,7 @@ def _find_delimiter(data: bytes) -> str:
 
     return max(_DELIMITERS, key=fitness)
 
-# %% ../nbs/11_tables.ipynb #f36101b0
+# %% ../nbs/11_tables.ipynb #05a576c8
 def _check_records(data: bytes, delimiter: str, width: int, name: str) -> None:
     line = 1
     try:
@@ -183,9 +183,13 @@ def _check_header(header: list[str], name: str) -> None:
     if twice:
         raise TableError(f"{name} has a column name more than once: {name_list(twice)}; names must differ")
 
-# %% ../nbs/11_tables.ipynb #0ff335b5
-def _split_header(data: bytes, delimiter: str, name: str) -> tuple[list[str], int]:
-    "The column names, and where in the bytes the rows begin."
+# %% ../nbs/11_tables.ipynb #69d9118c
+def read_header(
+    data: bytes,  # the beginning of a delimited file, in UTF-8
+    delimiter: str,  # one character
+    name: str,  # of the file, for messages
+) -> tuple[list[str], int]:  # the column names, and where in the bytes the rows begin
+    "The column names of a delimited file."
     try:
         lines, first = next(_records(data, delimiter), (0, []))
     except csv.Error:
@@ -195,17 +199,16 @@ def _split_header(data: bytes, delimiter: str, name: str) -> tuple[list[str], in
         raise TableError(f"{name} begins with a line without column names")
     _check_header(header, name)
     ends = list(islice(re.finditer(rb"\r\n|\n|\r", data), lines))
-    start = ends[-1].end() if len(ends) == lines else len(data)
-    if not data[start:].strip():
-        raise TableError(f"{name} has a line of column names but no rows")
-    return header, start
+    return header, ends[-1].end() if len(ends) == lines else len(data)
 
 
 def _cut(data: bytes, delimiter: str, name: str) -> dict[str, pa.ChunkedArray]:
     "The cells of a delimited file as text, column by column."
     from pyarrow import csv as arrow_csv
 
-    header, start = _split_header(data, delimiter, name)
+    header, start = read_header(data, delimiter, name)
+    if not data[start:].strip():
+        raise TableError(f"{name} has a line of column names but no rows")
     if b'"' in data:
         _check_records(data, delimiter, len(header), name)
     keys, fault = [str(place) for place in range(len(header))], ""
@@ -291,7 +294,7 @@ def _to_booleans(cells: pa.ChunkedArray) -> pa.ChunkedArray | None:
         return None
     return pc.equal(pc.utf8_lower(cells), "true")
 
-# %% ../nbs/11_tables.ipynb #da955687
+# %% ../nbs/11_tables.ipynb #5af6229d
 _MARKED = {
     mark: rf"^[+-]?([0-9]+|[0-9]{{1,3}}([{other}][0-9]{{3}})+)?([{mark}][0-9]*)?([eE][+-]?[0-9]+)?$|^[+-]?(?i:inf(inity)?)$"
     for mark, other in ((".", ","), (",", "."))
@@ -455,7 +458,7 @@ def _plain_type(kind: pa.DataType) -> pa.DataType | None:
             return plain
     return None
 
-# %% ../nbs/11_tables.ipynb #47f01a4a
+# %% ../nbs/11_tables.ipynb #2ad904d0
 def _to_plain(column: pa.ChunkedArray, name: str, file: str, reading: _Reading) -> pa.ChunkedArray:
     plain = _plain_type(column.type)
     if plain is None:
@@ -526,7 +529,7 @@ def _parse_lines(data: bytes, name: str) -> Iterator[tuple[int, dict[str, Any]]]
             raise TableError(f'line {number} of {name} is not a JSON object such as {{"petal_length": 1.4}}')
         yield number, value
 
-# %% ../nbs/11_tables.ipynb #0c3ff987
+# %% ../nbs/11_tables.ipynb #acc02765
 _JSON_KINDS = {bool: "true or false", int: "a number", float: "a number", str: "text"}
 
 
@@ -552,7 +555,7 @@ def _json_column(values: list[Any], lines: list[int], column: str, name: str) ->
     except (pa.ArrowInvalid, OverflowError):
         raise TableError(f"{name}: '{column}' has whole numbers that do not fit into 64 bits") from None
 
-# %% ../nbs/11_tables.ipynb #07c8e2a1
+# %% ../nbs/11_tables.ipynb #e5218e9f
 def _read_json_lines(data: bytes, encoding: str, name: str) -> _Reading:
     columns: dict[str, list[Any]] = {}
     lines: list[int] = []
