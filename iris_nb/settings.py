@@ -18,7 +18,7 @@ from .errors import SettingsError, did_you_mean
 # %% auto #0
 __all__ = ['find_home', 'Settings', 'load_settings', 'setting_sources']
 
-# %% ../nbs/02_settings.ipynb #78cee746
+# %% ../nbs/02_settings.ipynb #84662ce8
 def find_home(
     start: Path | None = None,  # where to start looking; the current folder if not given
 ) -> Path:  # the root of the project
@@ -48,7 +48,7 @@ def _is_home(folder: Path) -> bool:
         return False
     return "lib_name = iris_nb" in text and (folder / "nbs").is_dir()
 
-# %% ../nbs/02_settings.ipynb #212b52eb
+# %% ../nbs/02_settings.ipynb #f58377fd
 class Settings(BaseSettings):
     "Where things are and how the program behaves on this machine."
 
@@ -74,6 +74,21 @@ class Settings(BaseSettings):
     cache_gb: Annotated[float, Field(ge=0, le=100_000)] = Field(
         5.0, description="most gigabytes of stage results that are kept; 0 keeps none"
     )
+    max_inflation: Annotated[float, Field(ge=1, le=1e9)] = Field(
+        200.0, description="how many times its size a gzip file may become, once it is over 64 MB (iris-nb predict)"
+    )
+    max_columns: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        10_000, description="most columns of a table (iris-nb predict)"
+    )
+    max_page_mb: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        256, description="most megabytes of pages that a Parquet file needs at one time (iris-nb predict)"
+    )
+    max_row_mb: Annotated[int, Field(ge=1, le=1_000)] = Field(
+        16, description="most megabytes of one row (iris-nb predict)"
+    )
+    max_footer_mb: Annotated[int, Field(ge=1, le=1_000)] = Field(
+        16, description="most megabytes of a Parquet file's description of itself (iris-nb predict)"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("warning", description="least level that is logged")
     log_format: Literal["auto", "human", "json"] = Field("auto", description="auto: human on a terminal, else JSON")
 
@@ -87,7 +102,7 @@ class Settings(BaseSettings):
         "The data folder, absolute."
         return self.home / self.data_dir
 
-# %% ../nbs/02_settings.ipynb #57d78744
+# %% ../nbs/02_settings.ipynb #990c166e
 def load_settings(
     start: Path | None = None,  # where to look for the project; the current folder if not given
 ) -> Settings:  # the settings in force
@@ -120,7 +135,7 @@ def _env_file(home: Path) -> Path | None:
     path = home / ".env"
     return path if path.is_file() else None
 
-# %% ../nbs/02_settings.ipynb #39fc1ca9
+# %% ../nbs/02_settings.ipynb #b54bd9f0
 def setting_sources(
     settings: Settings,  # the settings in force
 ) -> list[dict[str, Any]]:  # name, value, source and meaning of each
