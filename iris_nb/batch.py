@@ -179,7 +179,7 @@ def _kept(source: pa.Schema, kind: str, form: str, predictor: Predictor) -> pa.S
     kinds = {column.name: feature_type(column) for column in predictor.contract.features}
     return pa.schema([pa.field(c.name, kinds.get(c.name, c.type), metadata=c.metadata) for c in schema])
 
-# %% ../nbs/59_batch.ipynb #02d2a36d
+# %% ../nbs/59_batch.ipynb #4c71edb2
 def _answer(job: _Job, block: Block, checked: Checked, keep: npt.NDArray[np.bool_] | None) -> pa.RecordBatch:
     "The rows of a block that are not rejected, with their predictions."
     batch, values, typed = block.batch, checked.values, checked.typed
@@ -198,7 +198,7 @@ def _answer(job: _Job, block: Block, checked: Checked, keep: npt.NDArray[np.bool
     new = _columns(job, values, proba, checked, keep)
     return pa.RecordBatch.from_arrays([*kept, *new], schema=job.schema)
 
-
+# %% ../nbs/59_batch.ipynb #d3e04226
 def _columns(
     job: _Job, values: _Values, proba: Floats, checked: Checked, keep: npt.NDArray[np.bool_] | None
 ) -> list[pa.Array]:
@@ -321,7 +321,7 @@ def _behind(writer: Writer) -> Generator[_Behind]:
         yield behind
         behind.finish()
 
-# %% ../nbs/59_batch.ipynb #45f1f204
+# %% ../nbs/59_batch.ipynb #ad3a7161
 def _same_place(one: Path, other: Path) -> bool:
     try:
         return one.samefile(other)
@@ -348,7 +348,7 @@ def _check_places(source: str, target: str, rejects: str) -> None:
     if rejects == "-":
         raise ParameterError("rejected rows need a file of their own; name one with --rejects")
 
-
+# %% ../nbs/59_batch.ipynb #381ba86b
 def _check_options(options: BatchOptions) -> None:
     if options.outside not in OUTSIDE:
         raise ParameterError(f"--outside must be one of {name_list(OUTSIDE)}, not '{options.outside}'")
@@ -371,7 +371,7 @@ def _form_of(target: str, form: str) -> tuple[str, bool]:
         raise ParameterError("standard output has no name that says a format; give --format parquet, csv, tsv or jsonl")
     return check_format(form)
 
-# %% ../nbs/59_batch.ipynb #ab3c5d0b
+# %% ../nbs/59_batch.ipynb #ff6a0968
 def _check_names(schema: pa.Schema, added: pa.Schema, folder: bool, options: BatchOptions) -> None:
     "Names must differ."
     if options.keep and (twice := [name for name in added.names if name in schema.names]):
@@ -386,7 +386,7 @@ def _check_names(schema: pa.Schema, added: pa.Schema, folder: bool, options: Bat
     if len(set(added.names)) < len(added):
         raise ParameterError("two classes of the model have the same name as another added column; give --prefix")
 
-# %% ../nbs/59_batch.ipynb #8c9736f3
+# %% ../nbs/59_batch.ipynb #89822d55
 class _Run:
     "One file on its way."
 
@@ -462,7 +462,7 @@ def predict_file(
         _settle(run, added)
     return run.result
 
-# %% ../nbs/59_batch.ipynb #c28ba9a4
+# %% ../nbs/59_batch.ipynb #00464b18
 def _open_rejects(stack: ExitStack, job: _Job, rows: Rows) -> Writer | None:
     name = job.options.rejects
     if not name:
@@ -493,7 +493,7 @@ def _settle(run: _Run, added: pa.Schema) -> None:
             f"{result.rows_in:,} rows came in, but {result.rows_out:,} were answered and {result.rows_rejected:,} rejected; nothing was written"
         )
 
-# %% ../nbs/59_batch.ipynb #70b1038c
+# %% ../nbs/59_batch.ipynb #a4a24be1
 @contextmanager
 def progress_bar(
     source: Path | str,  # what is read

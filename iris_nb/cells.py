@@ -386,7 +386,23 @@ def _check_column(column: Column, read: _Read, source: pa.Array, checked: Checke
             said = f"{_shown(values[place], column.kind)} {words}"
             checked.outside.append(Fault(int(place), name, _cell(source, int(place)), said))
 
-# %% ../nbs/19_cells.ipynb #30e42546
+# %% ../nbs/19_cells.ipynb #dd02ed94
+def _check_source(contract: Contract, kind: str, schema: pa.Schema) -> None:
+    "Refuse a table that lacks features or holds them in a type that cannot be theirs."
+    absent = [name for name in contract.feature_names if name not in schema.names]
+    if absent:
+        hint = did_you_mean(absent[0], [n for n in schema.names if n not in contract.feature_names])
+        raise RowsError(
+            f"the table lacks the column{'s' if len(absent) > 1 else ''} {name_list(absent)}, which the model needs{hint}"
+        )
+    for column in contract.features:
+        found = schema.field(column.name).type
+        if kind == "typed" and not _fits(found, column.kind):
+            raise RowsError(
+                f"the column '{column.name}' holds {found}, and the model needs {column.kind} values there; convert it first"
+            )
+
+# %% ../nbs/19_cells.ipynb #1fbeab95
 class Checker:
     "Holds blocks of rows to a contract."
 
@@ -398,18 +414,7 @@ class Checker:
         decimal: str = "",  # of a text source: "." or ","; empty to find it out
     ) -> None:
         self.contract, self.kind, self.mark = contract, kind, DecimalMark(decimal if kind == "text" else ".")
-        absent = [name for name in contract.feature_names if name not in schema.names]
-        if absent:
-            hint = did_you_mean(absent[0], [n for n in schema.names if n not in contract.feature_names])
-            raise RowsError(
-                f"the table lacks the column{'s' if len(absent) > 1 else ''} {name_list(absent)}, which the model needs{hint}"
-            )
-        for column in contract.features:
-            found = schema.field(column.name).type
-            if kind == "typed" and not _fits(found, column.kind):
-                raise RowsError(
-                    f"the column '{column.name}' holds {found}, and the model needs {column.kind} values there; convert it first"
-                )
+        _check_source(contract, kind, schema)
 
     def check(
         self,

@@ -48,8 +48,8 @@ def _is_home(folder: Path) -> bool:
         return False
     return "lib_name = iris_nb" in text and (folder / "nbs").is_dir()
 
-# %% ../nbs/02_settings.ipynb #f58377fd
-class Settings(BaseSettings):
+# %% ../nbs/02_settings.ipynb #a84c4c77
+class _Basics(BaseSettings):
     "Where things are and how the program behaves on this machine."
 
     model_config = SettingsConfigDict(env_prefix="IRIS_NB_", extra="ignore", populate_by_name=True)
@@ -74,6 +74,23 @@ class Settings(BaseSettings):
     cache_gb: Annotated[float, Field(ge=0, le=100_000)] = Field(
         5.0, description="most gigabytes of stage results that are kept; 0 keeps none"
     )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("warning", description="least level that is logged")
+    log_format: Literal["auto", "human", "json"] = Field("auto", description="auto: human on a terminal, else JSON")
+
+    @property
+    def reports(self) -> Path:
+        "The folder of runs, absolute."
+        return self.home / self.reports_dir
+
+    @property
+    def data(self) -> Path:
+        "The data folder, absolute."
+        return self.home / self.data_dir
+
+# %% ../nbs/02_settings.ipynb #48dcc207
+class Settings(_Basics):
+    "Where things are and how the program behaves on this machine."
+
     max_inflation: Annotated[float, Field(ge=1, le=1e9)] = Field(
         200.0, description="how many times its size a gzip file may become, once it is over 64 MB (iris-nb predict)"
     )
@@ -89,18 +106,6 @@ class Settings(BaseSettings):
     max_footer_mb: Annotated[int, Field(ge=1, le=1_000)] = Field(
         16, description="most megabytes of a Parquet file's description of itself (iris-nb predict)"
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("warning", description="least level that is logged")
-    log_format: Literal["auto", "human", "json"] = Field("auto", description="auto: human on a terminal, else JSON")
-
-    @property
-    def reports(self) -> Path:
-        "The folder of runs, absolute."
-        return self.home / self.reports_dir
-
-    @property
-    def data(self) -> Path:
-        "The data folder, absolute."
-        return self.home / self.data_dir
 
 # %% ../nbs/02_settings.ipynb #990c166e
 def load_settings(
