@@ -145,7 +145,7 @@ def test_a_bad_file_is_one_sentence(tmp_path: Path, data: bytes, name: str) -> N
 def bomb_program(path: Path) -> tuple[str, int]:
     """What reading a file says, and the peak memory of the process in megabytes."""
     program = (
-        "import sys, resource\n"
+        "import sys\n"
         "from iris_nb.streams import open_rows\n"
         "from iris_nb.errors import InputError\n"
         "try:\n"
@@ -153,41 +153,12 @@ def bomb_program(path: Path) -> tuple[str, int]:
         "        print(sum(len(b.rows) for b in rows))\n"
         "except InputError as error:\n"
         "    print(error)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
+        "print(*(int(l.split()[1]) // 1024 for l in open('/proc/self/status') if l.startswith('VmHWM')))\n"
     )
     done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr[-2000:]
     *said, peak = done.stdout.splitlines()
     return "\n".join(said), int(peak)
-
-
-def varint(value: int) -> bytes:
-    """An unsigned integer as Thrift writes it."""
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def lying_parquet(path: Path, unpacked: int) -> None:
-    """A small Parquet file whose only page says that it unpacks to so many bytes."""
-    parquet.write_table(
-        pa.table({"x": pa.repeat(1.5, 500_000)}), path, compression="zstd", use_dictionary=False, data_page_size=1 << 30,
-        max_rows_per_page=1 << 30, write_statistics=False, column_encoding={"x": "PLAIN"},
-    )  # fmt: skip
-    data = path.read_bytes()
-    was, now = (varint(size << 1) for size in (parquet_page_size(data), unpacked))
-    assert data.count(was, 0, 40) == 1
-    new = data.replace(was, now.ljust(len(was), b"\0"), 1)
-    path.write_bytes(new if len(now) == len(was) else data.replace(was, now, 1))
-
-
-def parquet_page_size(data: bytes) -> int:
-    """The unpacked size in the first page header."""
-    from iris_nb.streams import _page_head
-
-    return _page_head(io.BytesIO(data), 4, len(data))[1]
 
 
 def test_a_page_that_claims_two_gigabytes_is_refused_from_its_header(tmp_path: Path) -> None:
@@ -210,11 +181,11 @@ def test_real_bombs_are_refused_in_seconds_and_little_memory(tmp_path: Path) -> 
         "import sys, pyarrow as pa, gzip\n"
         "from pyarrow import parquet\n"
         "z = pa.table({'x': pa.repeat(0.0, 260_000_000)})\n"
-        "o = dict(use_dictionary=False, data_page_size=1 << 31 - 1, max_rows_per_page=1 << 30)\n"
+        "o = dict(use_dictionary=False, data_page_size=(1 << 31) - 1, max_rows_per_page=1 << 30)\n"
         "parquet.write_table(z, sys.argv[1] + '/page.parquet', compression='zstd', row_group_size=1 << 30, **o)\n"
         "with gzip.open(sys.argv[1] + '/a.csv.gz', 'wb') as f:\n"
         "    f.write(b'a,b\\n')\n"
-        "    for _ in range(400): f.write(b'0,0\\n' * 500_000)\n"
+        "    for _ in range(100): f.write(b'0,0\\n' * 500_000)\n"
         "with gzip.open(sys.argv[1] + '/line.csv.gz', 'wb') as f:\n"
         "    for _ in range(100): f.write(b'0' * 1_000_000)\n"
     )
