@@ -273,7 +273,7 @@ def _from_json(cells: pa.Array, kind: str) -> _Read:
     what = {"number": "a number", "integer": "a whole number", "boolean": "true or false"}[kind]
     return _Read(read.typed, read.bad, lambda cell: f"{cell} is not {what}")
 
-# %% ../nbs/19_cells.ipynb #6e1333de
+# %% ../nbs/19_cells.ipynb #803bea53
 def _fits(kind: pa.DataType, wanted: str) -> bool:
     "Whether a column of a type can hold what the contract promises."
     types = pa.types
@@ -306,7 +306,7 @@ def _from_typed(column: pa.Array, kind: str) -> _Read:
         return _Read(pc.cast(column, pa.timestamp("us"), safe=False), none, str)
     if kind == "boolean" or types.is_int64(column.type):
         return _Read(column if kind != "number" else pc.cast(column, pa.float64(), safe=False), none, str)
-    if kind == "integer" and types.is_integer(column.type):
+    if kind == "integer" and types.is_integer(column.type) and not types.is_uint64(column.type):
         return _Read(pc.cast(column, pa.int64()), none, str)
     numbers = pc.cast(column, pa.float64(), safe=False)
     return _whole(_finite_only(numbers), none) if kind == "integer" else _Read(numbers, none, str)

@@ -438,7 +438,7 @@ def _blocks_of(table: pa.Table, rows: npt.NDArray[np.int64], torn: list[Torn], n
         if len(numbers) or mine:
             yield Block(name, batch, numbers, mine)
 
-# %% ../nbs/58_streams.ipynb #dfcdde73
+# %% ../nbs/58_streams.ipynb #2b78b863
 class _Literal(str):
     "A number of a JSON file as it was written."
 
@@ -450,6 +450,9 @@ _READ_JSON = json.JSONDecoder(
 )
 
 
+_NO_LETTER = re.compile("[\0\ud800-\udfff]")
+
+
 def _parse_json(line: str) -> dict[str, Any] | str:
     "The object in a line, or why there is none."
     try:
@@ -459,6 +462,8 @@ def _parse_json(line: str) -> dict[str, Any] | str:
     if not isinstance(value, dict):
         return 'is not a JSON object such as {"petal_length": 1.4}'
     for key, cell in value.items():
+        if "\\u" in line and (_NO_LETTER.search(key) or (isinstance(cell, str) and _NO_LETTER.search(cell))):
+            return "holds half a letter or a NUL, which no text can hold"
         if isinstance(cell, (list, dict)):
             return f"holds a list or an object in '{key}', and a cell must be a number, a text, true, false or null"
     return {key.strip(): cell for key, cell in value.items()}
@@ -814,7 +819,7 @@ def _open_parquet(source: _Source, pieces: Iterator[bytes]) -> _Opened:
     texts = [column.name for column in plain if _is_text(column.type)]
     return _Opened("typed", schema, _parquet_blocks(source, file, size, texts, schema))
 
-# %% ../nbs/58_streams.ipynb #1fa07d07
+# %% ../nbs/58_streams.ipynb #cd0bf801
 def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
@@ -848,6 +853,7 @@ def _parquet_blocks(source: _Source, file: BinaryIO, size: int, texts: list[str]
             before = done
             for batch in opened.iter_batches(at_once, row_groups=[number]):
                 for part in _spelled(batch.rename_columns(schema.names), schema, limits, name):
+                    part.validate(full=bool(texts))  # letters too, which Arrow does not look at while it reads
                     rows = np.arange(done + 1, done + part.num_rows + 1, dtype=np.int64)
                     done += part.num_rows
                     source.read = done / max(facts.num_rows, 1)

@@ -104,7 +104,9 @@ def read(path: Path) -> pd.DataFrame:
             data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
             return pd.DataFrame([json.loads(line) for line in data.decode().splitlines()])
         case "tsv":
-            return pd.read_csv(path, sep="\t", dtype={"plot": str, "colour": str}, keep_default_na=False, na_values=[""])
+            return pd.read_csv(
+                path, sep="\t", dtype={"plot": str, "colour": str}, keep_default_na=False, na_values=[""]
+            )
         case _:
             return pd.read_csv(path, dtype={"plot": str, "colour": str}, keep_default_na=False, na_values=[""])
 
@@ -121,15 +123,23 @@ def test_every_format_gives_the_same_answers(predictor: Predictor, tmp_path: Pat
     expected = predictor.predict(frame)
     assert table["label"].astype(str).tolist() == expected["label"].tolist()
     np.testing.assert_array_equal(table.filter(like="p:").to_numpy(), expected.filter(like="p:").to_numpy())
-    assert table["plot"].tolist() == frame["plot"].tolist() and table["note"].astype(str).tolist() == frame["note"].tolist()
+    assert (
+        table["plot"].tolist() == frame["plot"].tolist()
+        and table["note"].astype(str).tolist() == frame["note"].tolist()
+    )
     np.testing.assert_array_equal(table["length"].astype(float), frame["length"])
     assert table["colour"].fillna("").tolist() == frame["colour"].fillna("").tolist()
 
 
-CELLS = st.sampled_from(["1.5", "5", "+3", "-1", "1e1", "007", "0x1", "long", "", "NA", "inf", "71", "9,5", " 4 ", "=1", "1e999", "nan"])
+CELLS = st.sampled_from(
+    ["1.5", "5", "+3", "-1", "1e1", "007", "0x1", "long", "", "NA", "inf", "71", "9,5", " 4 ", "=1", "1e999", "nan"]
+)
 
 
-@given(st.lists(st.tuples(CELLS, CELLS, st.sampled_from(["blue", " violet", "red", "", "?", '"', "007"])), max_size=25), st.booleans())
+@given(
+    st.lists(st.tuples(CELLS, CELLS, st.sampled_from(["blue", " violet", "red", "", "?", '"', "007"])), max_size=25),
+    st.booleans(),
+)
 @how(max_examples=60)
 def test_no_row_is_lost(
     predictor: Predictor, tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, str]], answer: bool
@@ -140,7 +150,9 @@ def test_no_row_is_lost(
     lines = [(str(n), *row) for n, row in enumerate(rows, start=1)]
     csv.writer(text, delimiter=";").writerows([("id", "length", "count", "colour"), *lines])
     (folder / "in.csv").write_text(text.getvalue())
-    options = BatchOptions(rejects=str(folder / "no.csv"), outside="answer" if answer else "reject", raw=True, delimiter=";")
+    options = BatchOptions(
+        rejects=str(folder / "no.csv"), outside="answer" if answer else "reject", raw=True, delimiter=";"
+    )
     result = predict_file(predictor, folder / "in.csv", folder / "out.csv", options)
     out = list(csv.DictReader(io.StringIO((folder / "out.csv").read_text(), newline="")))
     no = list(csv.DictReader(io.StringIO((folder / "no.csv").read_text(), newline="")))
@@ -164,7 +176,9 @@ def test_numbers_are_read_as_the_study_reads_them_or_not(
     text = io.StringIO()
     csv.writer(text, delimiter=";").writerows([("id", "x"), *((str(n), cell) for n, cell in enumerate(cells))])
     path.write_text(text.getvalue())
-    contract = Contract("t", "y", (Column("x", "number", "feature", True), Column("y", "category", "target", categories=("a", "b"))))
+    contract = Contract(
+        "t", "y", (Column("x", "number", "feature", True), Column("y", "category", "target", categories=("a", "b")))
+    )
     try:
         column = read_table(path, decimal=decimal, delimiter=";").frame["x"]
     except TableError:
@@ -245,7 +259,12 @@ def test_nothing_is_written_when_the_input_is_bad(predictor: Predictor, tmp_path
     ],
 )
 def test_what_cannot_be_done_is_refused_first(
-    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, target: str, options: dict[str, Any]
+    predictor: Predictor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    source: str,
+    target: str,
+    options: dict[str, Any],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
@@ -262,7 +281,7 @@ def test_what_cannot_be_done_is_refused_first(
 
 def test_a_model_needs_its_columns(predictor: Predictor, tmp_path: Path) -> None:
     path = write(good_rows(3).rename(columns={"colour": "color"}), tmp_path / "in.csv")
-    with pytest.raises(RowsError, match="lacks the column 'colour'.*did you mean 'color'"):
+    with pytest.raises(RowsError, match=r"lacks the column 'colour'.*did you mean 'color'"):
         predict_file(predictor, path, tmp_path / "out.csv")
     path = write(good_rows(3).assign(count="x"), tmp_path / "in.parquet")
     with pytest.raises(RowsError, match="'count' holds"):
@@ -314,7 +333,9 @@ def test_nothing_to_answer_is_answered(predictor: Predictor, tmp_path: Path) -> 
     for ending in ("csv", "parquet"):
         path = write(good_rows(3)[:0].astype({"colour": "str"}), tmp_path / f"in.{ending}")
         assert predict_file(predictor, path, tmp_path / f"out-{ending}.parquet") == BatchResult(
-            columns=["label", "p:setosa", "p:=virginica"] if CONTRACT.classes[0] == "setosa" else ["label", "p:=virginica", "p:setosa"]
+            columns=["label", "p:setosa", "p:=virginica"]
+            if CONTRACT.classes[0] == "setosa"
+            else ["label", "p:=virginica", "p:setosa"]
         )
         assert parquet.read_table(tmp_path / f"out-{ending}.parquet").num_rows == 0
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from iris_nb.errors import InputError, TableError
-from iris_nb.streams import ROWS, Limits, open_rows, open_writer, safe_text
+from iris_nb.streams import ROWS, Limits, Writer, open_rows, open_writer, passed_on, passed_schema, safe_text
 from iris_nb.tables import read_table
 
 SMALL = Limits(max_inflation=50, max_page_mb=8, max_columns=50, max_row_mb=1, max_footer_mb=1)
@@ -222,7 +222,7 @@ def test_too_many_columns_are_refused(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text("{" + ", ".join(f'"{n}": 1' for n in names) + "}\n")
     parquet.write_table(pa.table({n: pa.array([], pa.int8()) for n in names}), tmp_path / "t.parquet")
     for path in tmp_path.iterdir():
-        with pytest.raises(TableError, match="MAX_COLUMNS|MAX_FOOTER"):
+        with pytest.raises(TableError, match=r"MAX_COLUMNS|MAX_FOOTER"):
             read_all(path)
 
 
@@ -305,17 +305,38 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-@given(damaged(), st.sampled_from(["t.parquet", "t.csv", "t.jsonl", "t.txt"]))
+@given(
+    damaged(), st.sampled_from(["t.parquet", "t.csv", "t.jsonl", "t.txt"]), st.sampled_from(["csv", "jsonl", "parquet"])
+)
 @how(max_examples=400)
 def test_damage_is_an_input_error_or_nothing(
-    tmp_path_factory: pytest.TempPathFactory, data: bytes, name: str
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, name: str, form: str
 ) -> None:
+    """What can be read can be written, and what cannot is one sentence."""
     path = tmp_path_factory.getbasetemp() / name
     path.write_bytes(data)
     try:
-        read_all(path, limits=SMALL)
+        with open_rows(path, limits=SMALL) as rows:
+            writer = Writer(io.BytesIO(), form, passed_schema(rows.schema, rows.kind, form), False)
+            for block in rows:
+                columns = passed_on(block.batch, rows.kind, form)
+                writer.write(pa.RecordBatch.from_arrays(columns, schema=writer.schema))
+            writer.close()
     except InputError as error:
         assert "\n" not in str(error)
+
+
+def test_half_letters_of_json_tear_their_line(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"a": "\\ud800"}\n{"a": "\\ud83d\\ude00"}\n{"a": "\\u0000"}\n')
+    table, torn = read_all(tmp_path / "t.jsonl")
+    assert torn == [1, 3] and table.num_rows == 1
+
+
+def test_letters_of_parquet_are_looked_at(tmp_path: Path) -> None:
+    bad = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")])
+    parquet.write_table(pa.table({"a": bad}), tmp_path / "t.parquet")
+    with pytest.raises(TableError, match="damaged"):
+        read_all(tmp_path / "t.parquet")
 
 
 # ---- spreadsheets ----------------------------------------------------------------------------------------------
