@@ -116,7 +116,7 @@ def _sets(predictor: Predictor, proba: Floats, own: list[Any]) -> pa.Array:
     texts = pa.array(set_texts(members[first], own), pa.string())
     return pa.DictionaryArray.from_arrays(pa.array(place.astype(np.int32)), texts)
 
-# %% ../nbs/59_batch.ipynb #5771d6d3
+# %% ../nbs/59_batch.ipynb #6d967954
 _NOTHING: dict[str, Any] = {"O": np.nan, "M": np.datetime64("NaT"), "f": np.nan}
 
 
@@ -129,7 +129,11 @@ def _explain(predictor: Predictor, values: _Values, proba: Floats, most: int = 3
     for place, name in enumerate(names):
         column = values[name]
         gap = np.full(len(column), _NOTHING[column.dtype.kind], dtype=column.dtype)
-        shares[:, place] = proba[rows, label] - _ask(predictor, {**values, name: gap})[rows, label]
+        try:
+            without = _ask(predictor, {**values, name: gap})
+        except RowsError as error:
+            raise ParameterError(f"this model cannot be explained, as it cannot do without '{name}': {error}") from None
+        shares[:, place] = proba[rows, label] - without[rows, label]
     order = np.argsort(-np.abs(shares), axis=1, kind="stable")[:, :most]
     best = np.take_along_axis(shares, order, axis=1)
     texts = [
