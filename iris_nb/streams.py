@@ -438,7 +438,7 @@ def _blocks_of(table: pa.Table, rows: npt.NDArray[np.int64], torn: list[Torn], n
         if len(numbers) or mine:
             yield Block(name, batch, numbers, mine)
 
-# %% ../nbs/58_streams.ipynb #2b78b863
+# %% ../nbs/58_streams.ipynb #2adc34a2
 class _Literal(str):
     "A number of a JSON file as it was written."
 
@@ -461,8 +461,9 @@ def _parse_json(line: str) -> dict[str, Any] | str:
         return f"is not a proper JSON object: {error.msg if isinstance(error, json.JSONDecodeError) else error}"
     if not isinstance(value, dict):
         return 'is not a JSON object such as {"petal_length": 1.4}'
+    escaped = "\\u" in line
     for key, cell in value.items():
-        if "\\u" in line and (_NO_LETTER.search(key) or (isinstance(cell, str) and _NO_LETTER.search(cell))):
+        if escaped and (_NO_LETTER.search(key) or (isinstance(cell, str) and _NO_LETTER.search(cell))):
             return "holds half a letter or a NUL, which no text can hold"
         if isinstance(cell, (list, dict)):
             return f"holds a list or an object in '{key}', and a cell must be a number, a text, true, false or null"
