@@ -48,8 +48,8 @@ def _is_home(folder: Path) -> bool:
         return False
     return "lib_name = iris_nb" in text and (folder / "nbs").is_dir()
 
-# %% ../nbs/02_settings.ipynb #164aa149
-class Settings(BaseSettings):
+# %% ../nbs/02_settings.ipynb #549f5343
+class _Basics(BaseSettings):
     "Where things are and how the program behaves on this machine."
 
     model_config = SettingsConfigDict(env_prefix="IRIS_NB_", extra="ignore", populate_by_name=True)
@@ -90,6 +90,26 @@ class Settings(BaseSettings):
     def data(self) -> Path:
         "The data folder, absolute."
         return self.home / self.data_dir
+
+# %% ../nbs/02_settings.ipynb #48dcc207
+class Settings(_Basics):
+    "Where things are and how the program behaves on this machine."
+
+    max_inflation: Annotated[float, Field(ge=1, le=1e9)] = Field(
+        200.0, description="how many times its size a gzip file may become, once it is over 64 MB (iris-nb predict)"
+    )
+    max_columns: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        10_000, description="most columns of a table (iris-nb predict)"
+    )
+    max_page_mb: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        256, description="most megabytes of pages that a Parquet file needs at one time (iris-nb predict)"
+    )
+    max_row_mb: Annotated[int, Field(ge=1, le=1_000)] = Field(
+        16, description="most megabytes of one row (iris-nb predict)"
+    )
+    max_footer_mb: Annotated[int, Field(ge=1, le=1_000)] = Field(
+        16, description="most megabytes of a Parquet file's description of itself (iris-nb predict)"
+    )
 
 # %% ../nbs/02_settings.ipynb #990c166e
 def load_settings(
