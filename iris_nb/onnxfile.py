@@ -50,9 +50,9 @@ from iris_nb.graph import (
 from .metrics import Floats
 
 # %% auto #0
-__all__ = ['Maker', 'ALLOWED_OPERATIONS', 'MOST_DIFFERENT', 'LEAST_MARGIN', 'MOST_ROWS', 'Parity', 'proba_of', 'convert',
-           'check_graph', 'OnnxModel', 'as_texts', 'Exported', 'export_onnx', 'measure_parity', 'closer', 'probe_rows',
-           'parity_sentence']
+__all__ = ['Maker', 'ALLOWED_OPERATIONS', 'TOGETHER', 'MOST_DIFFERENT', 'LEAST_MARGIN', 'MOST_ROWS', 'Parity', 'Tree', 'trees_of',
+           'proba_of', 'convert', 'check_graph', 'OnnxModel', 'open_session', 'gather', 'as_texts', 'Exported',
+           'export_onnx', 'measure_parity', 'closer', 'probe_rows', 'parity_sentence']
 
 # %% ../nbs/48_onnxfile.ipynb #0520243e
 def _linear(graph: Graph, given: str, weights: npt.ArrayLike, shift: npt.ArrayLike) -> str:
@@ -123,9 +123,9 @@ def _half_off(graph: Graph, squared: str, start: float) -> str:
     total = graph.add("ReduceSum", squared, graph.constant([0], np.int64), keepdims=1)
     return graph.add("Sub", graph.constant(start), graph.add("Mul", graph.constant(0.5), total))
 
-# %% ../nbs/48_onnxfile.ipynb #0742965e
+# %% ../nbs/48_onnxfile.ipynb #b6591b2d
 @dataclass(frozen=True)
-class _Tree:
+class Tree:
     "One tree: arrays with an entry for each node; `left` is itself at a leaf."
 
     feature: Any  # which feature a node asks about (nodes,)
@@ -137,24 +137,24 @@ class _Tree:
     targets: Sequence[int]  # which outputs these are
 
 
-def _plain_tree(model: Any, targets: Sequence[int], scale: float = 1.0) -> _Tree:
+def _plain_tree(model: Any, targets: Sequence[int], scale: float = 1.0) -> Tree:
     "A fitted tree of scikit-learn."
     tree = model.tree_
     leaf, value = tree.children_left < 0, tree.value[:, 0, :] * scale
-    return _Tree(tree.feature, tree.threshold, tree.children_left, tree.children_right, leaf, value, targets)
+    return Tree(tree.feature, tree.threshold, tree.children_left, tree.children_right, leaf, value, targets)
 
 
-def _binned_tree(predictor: Any, target: int) -> _Tree:
+def _binned_tree(predictor: Any, target: int) -> Tree:
     "A tree of histogram gradient boosting."
     nodes = predictor.nodes
     if nodes["is_categorical"].any():
         raise NotConvertible("its trees ask about categories")
     leaf, value = nodes["is_leaf"].astype(bool), nodes["value"][:, None]
     left, right = nodes["left"].astype(np.int64), nodes["right"].astype(np.int64)
-    return _Tree(nodes["feature_idx"], nodes["num_threshold"], left, right, leaf, value, [target])
+    return Tree(nodes["feature_idx"], nodes["num_threshold"], left, right, leaf, value, [target])
 
-# %% ../nbs/48_onnxfile.ipynb #e434d447
-def _sum_of_trees(graph: Graph, trees: Sequence[_Tree], given: str, targets: int) -> str:
+# %% ../nbs/48_onnxfile.ipynb #df22f87c
+def _sum_of_trees(graph: Graph, trees: Sequence[Tree], given: str, targets: int) -> str:
     "What the leaves add up to, (targets, rows)."
     sizes, number = [len(tree.leaf) for tree in trees], np.arange(len(trees))
     leaf = np.concatenate([tree.leaf for tree in trees])
@@ -194,35 +194,40 @@ def _doubt_unless_finite(graph: Graph, given: str) -> None:
     finite = graph.add("Equal", graph.add("Sub", total, total), graph.constant(0.0))
     graph.doubts.append(graph.add("Not", finite))
 
-# %% ../nbs/48_onnxfile.ipynb #92a74361
-def _forest(graph: Graph, model: Any, given: str) -> str:
-    "The mean of what many trees say; a single tree is a forest of one."
-    fitted = getattr(model, "estimators_", [model])
+# %% ../nbs/48_onnxfile.ipynb #ec020b96
+def trees_of(
+    model: Any,  # a fitted tree, forest, or boosted trees
+) -> tuple[list[Tree], Floats, bool]:  # trees; where each output starts (outputs,); whether they see 32-bit numbers
+    "The trees of a model, what their sums start from, and how exact they look."
+    if isinstance(model, HistGradientBoostingClassifier):
+        trees = [_binned_tree(tree, k) for turn in model._predictors for k, tree in enumerate(turn)]
+        return trees, np.asarray(model._baseline_prediction, dtype=np.float64).ravel(), False
+    if isinstance(model, GradientBoostingClassifier):
+        if model.loss != "log_loss" or not isinstance(model.init_, DummyClassifier):
+            raise NotConvertible("its loss or its beginning is an unusual one")
+        rate = model.learning_rate
+        trees = [_plain_tree(tree, [k], rate) for turn in model.estimators_ for k, tree in enumerate(turn)]
+        return trees, model._raw_predict_init(np.zeros((1, model.n_features_in_)))[0], True
     classes = len(model.classes_)
-    trees = [_plain_tree(tree, range(classes)) for tree in fitted]
-    total = _sum_of_trees(graph, trees, _rounded(graph, given), classes)
-    return graph.add("Div", total, graph.constant(float(len(trees))))
+    return [_plain_tree(t, range(classes)) for t in getattr(model, "estimators_", [model])], np.zeros(classes), True
 
 
-def _boosting_raw(graph: Graph, model: HistGradientBoostingClassifier, given: str) -> str:
-    "The raw values of histogram gradient boosting."
-    trees = [_binned_tree(tree, k) for turn in model._predictors for k, tree in enumerate(turn)]
-    start = np.asarray(model._baseline_prediction, dtype=np.float64).reshape(-1, 1)
-    return graph.add("Add", _sum_of_trees(graph, trees, given, len(start)), graph.constant(start))
-
-
-def _gradient_raw(graph: Graph, model: GradientBoostingClassifier, given: str) -> str:
-    "The raw values of gradient boosting."
-    if model.loss != "log_loss" or not isinstance(model.init_, DummyClassifier):
-        raise NotConvertible("its loss or its beginning is an unusual one")
-    rate = model.learning_rate
-    trees = [_plain_tree(tree, [k], rate) for turn in model.estimators_ for k, tree in enumerate(turn)]
-    start = model._raw_predict_init(np.zeros((1, model.n_features_in_))).T
-    return graph.add("Add", _sum_of_trees(graph, trees, _rounded(graph, given), len(start)), graph.constant(start))
+def _boosting_raw(graph: Graph, model: Any, given: str) -> str:
+    "The raw values of boosted trees."
+    trees, start, single = trees_of(model)
+    total = _sum_of_trees(graph, trees, _rounded(graph, given) if single else given, len(start))
+    return graph.add("Add", total, graph.constant(start[:, None]))
 
 
 def _boosting(graph: Graph, model: Any, given: str) -> str:
-    return _curve(graph, _DECISIONS[type(model)](graph, model, given), len(model.classes_))
+    return _curve(graph, _boosting_raw(graph, model, given), len(model.classes_))
+
+
+def _forest(graph: Graph, model: Any, given: str) -> str:
+    "The mean of what many trees say; a single tree is a forest of one."
+    trees, start, _ = trees_of(model)
+    total = _sum_of_trees(graph, trees, _rounded(graph, given), len(start))
+    return graph.add("Div", total, graph.constant(float(len(trees))))
 
 # %% ../nbs/48_onnxfile.ipynb #82f095f6
 def _kernel(graph: Graph, model: SVC, given: str) -> str:
@@ -412,14 +417,14 @@ def _pipeline(graph: Graph, model: Pipeline, given: str) -> str:
             given = _borrowed(graph, step, given)
     return proba_of(graph, model.steps[-1][1], given)
 
-# %% ../nbs/48_onnxfile.ipynb #6a5dea20
+# %% ../nbs/48_onnxfile.ipynb #e081b7ad
 Maker = Callable[[Graph, Any, str], str]  # the graph, a fitted model, the name of its features → of its answer
 _DECISIONS: dict[type, Maker] = {
     LogisticRegression: _linear_decision,
     LogisticRegressionCV: _linear_decision,
     LinearDiscriminantAnalysis: _linear_decision,
     HistGradientBoostingClassifier: _boosting_raw,
-    GradientBoostingClassifier: _gradient_raw,
+    GradientBoostingClassifier: _boosting_raw,
     SVC: _vectors,
 }
 _MAKERS: dict[type, Maker] = {
@@ -586,7 +591,7 @@ def _refused(what: str) -> ModelFileError:
         f"model.onnx holds {what}, which no model of ours does; it is not loaded; train the model again"
     )
 
-# %% ../nbs/48_onnxfile.ipynb #b629b48f
+# %% ../nbs/48_onnxfile.ipynb #3d006f14
 class OnnxModel:
     "An ONNX file that answers rows."
 
@@ -607,12 +612,16 @@ class OnnxModel:
             raise ModelFileError(
                 "model.onnx and contract.json do not agree on the columns or classes; they are not of one model"
             )
-        self.classes, self.parity, self.margin = tuple(classes), dict(parity), float(parity.get("margin", 0.0))
+        self.classes, self.parity, self.margin = (
+            tuple(classes),
+            dict(parity),
+            float(parity.get("margin") or LEAST_MARGIN),
+        )
         self.numbers, self.texts = entry.numbers, entry.texts
         self.rows = max(64, min(16384, 4_000_000 // max(1, int(told["width"] or 1))))  # of a block
         self._known = {c.name: frozenset(c.categories or ()) for c in contract.features if c.kind == "category"}
-        self._session = _open(data, threads)
-        self._inputs, self._wanted = [text_input(name) for name in entry.texts], ["probabilities"]
+        self._session = open_session(data, threads)
+        self._wanted = ["probabilities"]
 
     def answer(
         self,
@@ -622,10 +631,9 @@ class OnnxModel:
         ] = (),  # of each category in the order of `texts`, as `as_texts` gives it (rows,)
     ) -> Floats:  # probabilities (classes, rows)
         "The bare question, for whoever has matrices already."
-        feed: dict[str, Any] = {} if numbers is None else {"numbers": numbers}
-        for name, values in zip(self._inputs, texts, strict=True):
-            feed[name] = values.reshape(1, -1)
-        proba: Floats = self._session.run(self._wanted, feed)[0]
+        rows = len(texts[0]) if numbers is None else numbers.shape[1]
+        feed = gather(() if numbers is None else numbers, texts, self.texts, slice(0, rows))
+        proba: Floats = self._session.run(self._wanted, feed)[0][:, :rows]
         return proba
 
     def proba(
@@ -636,10 +644,11 @@ class OnnxModel:
         rows = len(next(iter(columns.values())))
         texts = [as_texts(columns[name], self._known[name]) for name in self.texts]
         found = np.empty((len(self.classes), rows))
+        given = [columns[name] for name in self.numbers]
         for start in range(0, rows, self.rows):
             part = slice(start, min(start + self.rows, rows))
-            matrix = _matrix([columns[name] for name in self.numbers], part)
-            found[:, part] = self.answer(matrix, [text[part] for text in texts])
+            answers = self._session.run(self._wanted, gather(given, texts, self.texts, part))[0]
+            found[:, part] = answers[:, : part.stop - start]
         return found.T
 
     def near(
@@ -649,8 +658,11 @@ class OnnxModel:
         "Rows whose two likeliest classes are closer than the margin."
         return closer(proba, self.margin)
 
-# %% ../nbs/48_onnxfile.ipynb #6377eac3
-def _open(data: bytes, threads: int) -> Any:
+# %% ../nbs/48_onnxfile.ipynb #fa2d972b
+def open_session(
+    data: bytes,  # content of an ONNX file that was checked
+    threads: int,  # of ONNX Runtime inside one question
+) -> Any:  # a session of ONNX Runtime
     "A quiet session on the processor, with so many threads, without telemetry."
     import onnxruntime
 
@@ -665,14 +677,27 @@ def _open(data: bytes, threads: int) -> Any:
         raise ModelFileError(f"ONNX Runtime cannot use model.onnx: {_first_line(error)}") from error
 
 
-def _matrix(columns: Sequence[npt.NDArray[Any]], part: slice) -> Floats | None:
-    "Some rows of some columns as a matrix; None if there are no columns."
-    if not columns:
-        return None
-    matrix = np.empty((len(columns), part.stop - part.start))
-    for place, column in enumerate(columns):
-        matrix[place] = column[part]
-    return matrix
+TOGETHER = 16  # rows are asked in multiples of this
+
+
+def gather(
+    numbers: Any,  # number columns (rows,), or a matrix of them (columns, rows)
+    texts: Sequence[npt.NDArray[np.object_]],  # text columns, as `as_texts` gives them (rows,)
+    names: Sequence[str],  # of the text columns
+    part: slice,  # which rows
+) -> dict[str, Any]:  # input → array; rows are added up to a multiple of 16
+    "Some rows of all columns, as a graph takes them."
+    rows, feed = part.stop - part.start, dict[str, Any]()
+    whole = rows + -rows % TOGETHER
+    for name, text in zip(names, texts, strict=True):
+        feed[text_input(name)] = lines = np.full((1, whole), MISSING_TEXT, dtype=object)
+        lines[0, :rows] = text[part]
+    if len(numbers):
+        feed["numbers"] = matrix = np.empty((len(numbers), whole))
+        matrix[:, rows:] = 0.0
+        for place, column in enumerate(numbers):
+            matrix[place, :rows] = column[part]
+    return feed
 
 
 def as_texts(
@@ -726,7 +751,7 @@ def _no_file(converted: bool, why: str) -> Parity:
     empty = {"rows": 0, "labels_differ": 0, "largest_difference": None, "margin": None, "answered_exactly": 0}
     return {"converted": converted, "trusted": False, "why": why, **empty, "probes": None}
 
-# %% ../nbs/48_onnxfile.ipynb #b0a5d44b
+# %% ../nbs/48_onnxfile.ipynb #da093e6d
 def measure_parity(
     model: Any,  # whatever answers columns by `proba`, and may be quick and wrong
     pipeline: Any,  # the fitted pipeline, which is right
@@ -735,34 +760,52 @@ def measure_parity(
 ) -> Parity:  # as `Exported` has it
     "Compare answers on training rows and on probes."
     step = max(1, -(-len(X) // MOST_ROWS))
-    pairs = [_pair(model, pipeline, contract, rows) for rows in (X.iloc[::step], probe_rows(contract, X))]
-    gaps = [float(np.abs(found - right).max(initial=0.0)) for found, right in pairs]
-    margin = max(LEAST_MARGIN, 100 * max(gaps))
-    differ = [int((found.argmax(1) != right.argmax(1)).sum()) for found, right in pairs]
-    near = [int(closer(right, margin).sum()) for _, right in pairs]
-    wrong = int(((pairs[1][0].argmax(1) != pairs[1][1].argmax(1)) & ~closer(pairs[1][1], margin)).sum())
+    train, probes = (_compared(model, pipeline, contract, rows) for rows in (X.iloc[::step], probe_rows(contract, X)))
+    worst = float(np.max([train.largest, probes.largest]))
+    margin = max(LEAST_MARGIN, 100 * worst)
+    wrong = train.labels_differ(0.0) + probes.labels_differ(margin)
     why = ""
-    if not len(pairs[0][0]):
+    if not len(train.right):
         why = "its answer to every row is a tie"
-    elif differ[0] or wrong:
-        why = f"{differ[0] + wrong:,} of {sum(len(r) for _, r in pairs):,} rows would get another label"
-    elif not max(gaps) <= MOST_DIFFERENT:
-        why = f"a probability differs by {max(gaps):.2g}, more than {MOST_DIFFERENT:g}"
+    elif wrong:
+        why = f"{wrong:,} of {train.rows + probes.rows:,} rows would get another label"
+    elif not worst <= MOST_DIFFERENT:
+        why = f"a probability differs by {worst:.2g}, more than {MOST_DIFFERENT:g}"
+    near = int(closer(train.found, margin).sum()) + train.rows - len(train.found)
     return {
-        "converted": True, "trusted": not why, "why": why,
-        "rows": len(pairs[0][0]), "labels_differ": differ[0], "largest_difference": gaps[0],
-        "margin": margin, "answered_exactly": near[0],
-        "probes": {"rows": len(pairs[1][0]), "labels_differ": differ[1], "largest_difference": gaps[1]},
+        "converted": True, "trusted": not why, "why": why, "rows": train.rows,
+        "labels_differ": train.labels_differ(0.0), "largest_difference": train.largest,
+        "margin": margin, "answered_exactly": near,
+        "probes": {
+            "rows": probes.rows, "labels_differ": probes.labels_differ(0.0), "largest_difference": probes.largest
+        },
     }  # fmt: skip
 
 
-def _pair(model: Any, pipeline: Any, contract: Contract, rows: pd.DataFrame) -> tuple[Floats, Floats]:
-    "Both answers to the rows that are not in doubt."
+@dataclass(frozen=True)
+class _Compared:
+    "Two answers to the same rows, those left out whose answer is a tie or no number: they go to the exact model."
+
+    rows: int  # that were asked
+    found: Floats  # the quick answers (rows, classes)
+    right: Floats  # the exact ones (rows, classes)
+
+    @property
+    def largest(self) -> float:
+        "The largest difference of a probability."
+        return float(np.abs(self.found - self.right).max(initial=0.0))
+
+    def labels_differ(self, margin: float) -> int:
+        "How many labels differ where the exact answer is not closer than the margin."
+        other = self.found.argmax(1) != self.right.argmax(1)
+        return int((other & ~closer(self.right, margin)).sum())
+
+
+def _compared(model: Any, pipeline: Any, contract: Contract, rows: pd.DataFrame) -> _Compared:
     found = model.proba({str(name): rows[name].to_numpy() for name in rows.columns})
-    sure = ~(closer(found, 1e-12) | ~np.isfinite(found).all(axis=1))
-    if not sure.any():
-        return found[sure], found[sure]
-    return found[sure], probabilities(pipeline, rows[sure], contract.classes)
+    sure = ~closer(found, 1e-12)
+    right = probabilities(pipeline, rows[sure], contract.classes) if sure.any() else found[sure]
+    return _Compared(len(rows), found[sure], right)
 
 
 def closer(
