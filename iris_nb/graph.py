@@ -22,14 +22,14 @@ from .errors import IrisNbError
 from .selection import Select
 
 # %% auto #0
-__all__ = ['OPSET', 'ML_OPSET', 'IR', 'MISSING_TEXT', 'Step', 'STEPS', 'NotConvertible', 'Node', 'Graph', 'to_bytes', 'Entry',
-           'text_input', 'entry_of', 'convert_step', 'prepare']
+__all__ = ['OPSET', 'ML_OPSET', 'IR', 'MISSING_TEXT', 'Step', 'STEPS', 'NotConvertible', 'Node', 'Graph', 'take', 'to_bytes',
+           'Entry', 'text_input', 'entry_of', 'convert_step', 'prepare']
 
 # %% ../nbs/23_graph.ipynb #99dfd703
 class NotConvertible(IrisNbError):  # noqa: N818
     "A part of a model that has no counterpart in ONNX; the message is the reason, a clause."
 
-# %% ../nbs/23_graph.ipynb #ac3d988d
+# %% ../nbs/23_graph.ipynb #cb0758e0
 @dataclass(frozen=True)
 class Node:
     "One operation."
@@ -40,7 +40,7 @@ class Node:
     domain: str  # empty for ONNX itself, "ai.onnx.ml" for its models
     attributes: dict[str, Any]  # numbers, texts, lists of them, arrays
 
-
+# %% ../nbs/23_graph.ipynb #a91382a8
 @dataclass
 class Graph:
     "The operations of a model, in their order."
@@ -62,20 +62,6 @@ class Graph:
         self.nodes.append(Node(operation, inputs, (name,), domain, attributes))
         return name
 
-    def take(
-        self,
-        operation: str,  # of a node that another converter made
-        inputs: Sequence[str],  # names of values
-        outputs: Sequence[str],  # its own names of its results
-        domain: str,  # empty for ONNX itself
-        attributes: dict[str, Any],  # numbers, texts, lists of them, arrays
-        names: dict[str, str],  # its names → names here; the results are added
-    ) -> None:
-        "Append an operation that has several results, under names of this graph."
-        own = tuple(f"v{len(self.nodes)}.{place}" for place in range(len(outputs)))
-        self.nodes.append(Node(operation, tuple(inputs), own, domain, attributes))
-        names.update(zip(outputs, own, strict=True))
-
     def constant(
         self,
         value: npt.ArrayLike,  # numbers
@@ -88,7 +74,22 @@ class Graph:
             self.constants[key] = (f"c{len(self.constants)}", array)
         return self.constants[key][0]
 
-# %% ../nbs/23_graph.ipynb #774ef139
+# %% ../nbs/23_graph.ipynb #139e4965
+def take(
+    graph: Graph,  # grows
+    operation: str,  # of a node that another converter made
+    inputs: Sequence[str],  # names of values
+    outputs: Sequence[str],  # its own names of its results
+    domain: str,  # empty for ONNX itself
+    attributes: dict[str, Any],  # numbers, texts, lists of them, arrays
+    names: dict[str, str],  # its names → names here; the results are added
+) -> None:
+    "Append an operation that has several results, under names of this graph."
+    own = tuple(f"v{len(graph.nodes)}.{place}" for place in range(len(outputs)))
+    graph.nodes.append(Node(operation, tuple(inputs), own, domain, attributes))
+    names.update(zip(outputs, own, strict=True))
+
+# %% ../nbs/23_graph.ipynb #cd3fa8d7
 OPSET, ML_OPSET, IR = 18, 3, 8  # versions of ONNX's operations, of its models' operations, and of the file's form
 
 
@@ -257,7 +258,7 @@ def convert_step(
         raise NotConvertible(f"the step {type(step).__name__} has no counterpart in ONNX here")
     return STEPS[type(step)](graph, step, given)
 
-# %% ../nbs/23_graph.ipynb #19c20a68
+# %% ../nbs/23_graph.ipynb #d5f37a4e
 def prepare(
     graph: Graph,  # grows
     features: Any,  # the fitted step "features" of a pipeline
