@@ -32,6 +32,7 @@ from iris_nb.features import FeatureOptions, build_features
 from iris_nb.files import sha256_bytes, sha256_file, sha256_folder, write_json
 from iris_nb.modelfile import (
     ALLOWED_TYPES,
+    KNOWN_FILES,
     MODEL_FILES,
     audit,
     canonical,
@@ -41,7 +42,10 @@ from iris_nb.modelfile import (
     parse_model,
     read_verified,
     save_model,
+    sign,
+    signature_holds,
 )
+from iris_nb.onnxfile import OnnxModel, export_onnx
 
 OPTIONS = FeatureOptions(construct="auto", scale="standard", max_categories=20, rare=0.01)
 
@@ -80,8 +84,13 @@ def fit(
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder that must not be changed."""
     folder = tmp_path_factory.mktemp("saved") / "model"
-    pipeline, contract = fit(CANDIDATES[1], messy_table())
-    save_model(folder, pipeline, {"candidate": "lda", "classes": list(contract.classes)}, contract)
+    table = messy_table().drop(columns="picked")
+    pipeline, contract = fit(CANDIDATES[1], table)
+    exported = export_onnx(pipeline, contract, contract.conform(table))
+    assert exported.data is not None
+    info = {"candidate": "lda", "classes": list(contract.classes)}
+    extras = {"parity": exported.parity, "conformal": {"any": "thing"}, "domain": {"any": "thing"}}
+    save_model(folder, pipeline, info, contract, extras, exported.data)
     return folder
 
 
@@ -189,12 +198,13 @@ def test_saving_again_replaces_and_leaves_no_rubbish(model: Path) -> None:
     sha256 = save_model(model, old.pipeline, {"classes": list(old.classes), "note": "new"}, old.contract)
     assert load_model(model, sha256).info["note"] == "new"
     assert sorted(path.name for path in model.iterdir()) == sorted([*MODEL_FILES, "manifest.json"])
+    assert load_model(model).files == {} and load_model(model).extras == {}
     assert [path.name for path in model.parent.iterdir()] == ["model"]
 
 
 def test_a_model_records_what_made_it(saved: Path) -> None:
     info = load_model(saved).info
-    assert info["format"] == 1 and set(info["versions"]) >= {
+    assert info["format"] == 2 and set(info["versions"]) >= {
         "python",
         "numpy",
         "pandas",
@@ -207,10 +217,10 @@ def test_a_model_records_what_made_it(saved: Path) -> None:
 # --- tampered with ---
 
 
-def break_link(folder: Path) -> None:
-    outside = folder.parent / "outside.skops"
-    (folder / "model.skops").rename(outside)
-    (folder / "model.skops").symlink_to(outside)
+def break_link(folder: Path, name: str = "model.skops") -> None:
+    outside = folder.parent / f"outside {name}"
+    (folder / name).rename(outside)
+    (folder / name).symlink_to(outside)
 
 
 def make_folder(folder: Path) -> None:
@@ -228,6 +238,13 @@ TAMPERINGS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "renamed": ("model.skops", lambda f: (f / "model.skops").rename(f / "model.pkl")),
     "linked": ("model.skops", break_link),
     "a folder instead": ("model.json", make_folder),
+    "another ONNX file": ("model.onnx", lambda f: (f / "model.onnx").write_bytes(b"")),
+    "parity that says otherwise": ("parity.json", lambda f: write_json(f / "parity.json", {"trusted": True})),
+    "no ONNX file": ("model.onnx", lambda f: (f / "model.onnx").unlink()),
+    "ONNX file renamed": ("model.onnx", lambda f: (f / "model.onnx").rename(f / "model.onnx.data")),
+    "ONNX file linked": ("model.onnx", lambda f: break_link(f, "model.onnx")),
+    "weights beside": ("weights.bin", lambda f: (f / "weights.bin").write_bytes(b"0")),
+    "an MLmodel": ("MLmodel", lambda f: (f / "MLmodel").write_text("flavors: {python_function: {loader_module: os}}")),
     "no manifest": ("manifest.json", lambda f: (f / "manifest.json").unlink()),
     "damaged manifest": ("manifest.json", lambda f: (f / "manifest.json").write_text("{")),
     "manifest of another shape": ("manifest.json", lambda f: (f / "manifest.json").write_text("[]")),
@@ -254,7 +271,9 @@ def test_one_flipped_bit_anywhere_is_refused(
 ) -> None:
     folder = Path(shutil.copytree(saved, tmp_path_factory.mktemp("flip") / "model"))
     expected = sha256_file(folder / "manifest.json")
-    file = folder / data.draw(st.sampled_from([*MODEL_FILES, "manifest.json"]))
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == sorted([*KNOWN_FILES, "manifest.json"])
+    file = folder / data.draw(st.sampled_from(names))
     content = bytearray(file.read_bytes())
     content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     file.write_bytes(content)
@@ -345,6 +364,33 @@ def test_forgeries_are_refused(forgery: str, model: Path) -> None:
         load_model(model)
 
 
+@pytest.mark.parametrize("name", ["model.pkl", "model.joblib", "model.pt", "loader.py", "MLmodel", "model.onnx.data"])
+def test_a_file_under_another_name_is_refused_even_if_the_manifest_lists_it(
+    name: str, model: Path, tmp_path: Path
+) -> None:
+    mark = tmp_path / "it ran"
+    (model / name).write_bytes(pickle.dumps(Bomb(mark)))
+    seal(model)
+    with pytest.raises(ModelFileError, match=rf"{name.replace('.', r'[.]')} .* is no file of a model"):
+        load_model(model)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "parity.json", "conformal.json"])
+def test_a_pickle_under_a_known_name_is_not_run(name: str, model: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "it ran"
+    (model / name).write_bytes(pickle.dumps(Bomb(mark)))
+    seal(model)
+    if name == "model.onnx":
+        loaded = load_model(model)
+        with pytest.raises(ModelFileError, match=r"model\.onnx cannot be read"):
+            OnnxModel(loaded.files[name], loaded.contract, loaded.classes, {})
+    else:
+        with pytest.raises(ModelFileError, match=name.replace(".", r"\.")):
+            load_model(model)
+    assert not mark.exists()
+
+
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_repeated_members_are_refused() -> None:
     with pytest.raises(ModelFileError, match="repeated"):
@@ -363,11 +409,45 @@ def test_a_pickle_under_another_name_is_not_run(model: Path, tmp_path: Path) -> 
 def test_nothing_is_imported_from_the_folder(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mark = tmp_path / "it ran"
     for name in ("sitecustomize.py", "sklearn.py", "conftest.py"):
-        (model / name).write_text(f"open({str(mark)!r}, 'w')")
-    seal(model)
-    monkeypatch.chdir(model)
+        (model.parent / name).write_text(f"open({str(mark)!r}, 'w')")
+    monkeypatch.chdir(model.parent)
     load_model(model)
     assert not mark.exists()
+
+
+def test_the_onnx_file_is_read_once_and_the_same_bytes_are_used(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = (model / "model.onnx").read_bytes()
+    loaded = load_model(model)
+    (model / "model.onnx").write_bytes(b"swapped after loading")
+    assert loaded.files["model.onnx"] == right and loaded.extras["parity"]["trusted"] is True
+    X = loaded.contract.conform(messy_table())
+    answers = OnnxModel(right, loaded.contract, loaded.classes, loaded.extras["parity"]).proba(
+        {str(name): X[name].to_numpy() for name in X}
+    )
+    assert np.abs(answers - loaded.pipeline.predict_proba(X)).max() < 1e-12
+
+
+def test_a_folder_of_format_1_is_still_read(model: Path) -> None:
+    for name in ("model.onnx", "parity.json"):
+        (model / name).unlink()
+    write_json(model / "model.json", json.loads((model / "model.json").read_text()) | {"format": 1})
+    seal(model)
+    loaded = load_model(model)
+    assert loaded.info["format"] == 1 and loaded.files == {} and "parity" not in loaded.extras
+
+
+@given(text=st.text(), key=st.text(min_size=1), other=st.text())
+def test_a_signature_holds_for_its_text_and_key_only(text: str, key: str, other: str) -> None:
+    signature = sign(text, key)
+    assert len(signature) == 64 and signature_holds(text, signature, key)
+    assert signature_holds(other, signature, key) == (other == text)
+    assert not signature_holds(text, other, key) or other == signature
+    assert not signature_holds(text, signature, key + "x")
+
+
+def test_a_signature_needs_a_key() -> None:
+    with pytest.raises(ModelFileError, match="IRIS_NB_SIGNING_KEY"):
+        sign("text", "")
 
 
 @settings(max_examples=150, deadline=None)
@@ -402,9 +482,9 @@ def test_any_schema_is_read_or_refused(schema: Any) -> None:
 
 def test_a_model_of_a_later_format_is_refused(model: Path) -> None:
     info = json.loads((model / "model.json").read_text())
-    write_json(model / "model.json", info | {"format": 2})
+    write_json(model / "model.json", info | {"format": 3})
     seal(model)
-    with pytest.raises(ModelFileError, match="format 2"):
+    with pytest.raises(ModelFileError, match="format 3"):
         load_model(model)
 
 
