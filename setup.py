@@ -17,6 +17,7 @@ predict = [
     "pandas>=3.0",
     "pandera>=0.29",
     "pyarrow>=18",
+    "onnx>=1.19",
     "onnxruntime>=1.22",
     "pydantic>=2.10",
     "pydantic-settings>=2.7",
@@ -42,7 +43,6 @@ run = [
     "nbconvert>=7.16",
     "nbdime>=4.0.4",
     "nbformat>=5.10",
-    "onnx>=1.19",
     "optuna>=5",
     "packaging>=24",
     "papermill>=2.7",
@@ -57,11 +57,9 @@ run = [
 ]
 lab = ["jupyterlab>=4.4"]
 postgres = ["psycopg[binary]>=3.2"]
-compiled = ["tl2cgen>=1.0", "treelite>=4.4"]
 dev = [
     *lab,
     *postgres,
-    *compiled,
     "execnb<0.2",
     "fastcore<2",
     "ghapi<2",
@@ -89,7 +87,7 @@ setup(
     packages=find_packages(include=["iris_nb", "iris_nb.*"]),
     package_data={"iris_nb": ["py.typed", "templates/*", "templates/*/*"]},
     install_requires=predict + run,
-    extras_require={"lab": lab, "postgres": postgres, "compiled": compiled, "dev": dev},
+    extras_require={"lab": lab, "postgres": postgres, "dev": dev},
     entry_points={"console_scripts": settings["console_scripts"].split()},
     zip_safe=False,
 )

@@ -169,7 +169,7 @@ def _plain(value: Any) -> Any:
         return value
     return value.isoformat() if isinstance(value, date) else str(value)
 
-# %% ../nbs/75_equality.ipynb #b1f14a4f
+# %% ../nbs/75_equality.ipynb #9d36474b
 @dataclass(frozen=True)
 class LeftOut:
     "Values that are not compared."
@@ -184,6 +184,9 @@ LEFT_OUT = (
     LeftOut("models/models.json", r"as_it_came.*", "answers of a foreign file that the record does not hold"),
     LeftOut("training/model/model.json", r"versions\..*", "environment"),
     LeftOut("training/model/model.skops", r"(.*\.)?_(sklearn|skops)_version", "environment"),
+    LeftOut("training/model/model.onnx", r".*", "another form of model.skops, which is compared"),
+    LeftOut("training/model/parity.json", r".*", "how far that form is from model.skops, in the last digits"),
+    LeftOut("training/training.json", r"onnx\..*", "the same, in the training stage's facts"),
     LeftOut("training/model/manifest.json", r".*", "hashes of files that hold versions"),
     LeftOut("training/training.json", r"model_sha256", "hash of a file that holds versions"),
     LeftOut("inference/inference.json", r"model_sha256", "hash of a file that holds versions"),

@@ -36,7 +36,7 @@ def serve() -> None:
     gc.enable()
     IPKernelApp.launch_instance()
 
-# %% ../nbs/73_kernel.ipynb #45def607
+# %% ../nbs/73_kernel.ipynb #e5aac82b
 def pinned_environment(
     threads: int,  # how many folds may be worked on at once; changes no number
 ) -> dict[str, str]:  # environment variables of a stage's process
@@ -50,7 +50,10 @@ def pinned_environment(
     )
     return dict.fromkeys(one, "1") | {"PYTHONHASHSEED": "0", "IRIS_NB_THREADS": str(threads)}
 
-# %% ../nbs/73_kernel.ipynb #2fa66506
+# %% ../nbs/73_kernel.ipynb #62dbb17c
+_KEPT_BACK = ("MPLBACKEND", "IRIS_NB_SIGNING_KEY")  # notebooks draw as they like, and sign nothing
+
+
 class Kernel:
     "A Jupyter kernel process that serves several notebooks."
 
@@ -62,7 +65,7 @@ class Kernel:
         self.folder = Path(tempfile.mkdtemp(prefix="inb-"))
         self.manager = _manager(self.folder)
         self._client: Any = None
-        env = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"} | environment
+        env = {k: v for k, v in os.environ.items() if k not in _KEPT_BACK} | environment
         self.manager.start_kernel(env=env | {PRELOAD: " ".join(preload)}, cwd=str(self.folder))
 
     @property

@@ -34,7 +34,7 @@ from .runs import MANIFEST_NAME, read_evidence
 # %% auto #0
 __all__ = ['Answer', 'Predictor']
 
-# %% ../nbs/51_predictor.ipynb #6a8c33b2
+# %% ../nbs/51_predictor.ipynb #e7ac4faa
 _ALIASES = ("production", "staging")
 
 
@@ -421,7 +421,7 @@ class _Columnwise(_Loaded):
         "The probability of every class for every row."
         return self.answer(read_rows(rows, self.contract).columns)
 
-# %% ../nbs/51_predictor.ipynb #27650d2a
+# %% ../nbs/51_predictor.ipynb #401e0d0d
 class Predictor(_Columnwise):
     "A saved model that answers rows; safe to use from many threads."
 
@@ -452,6 +452,11 @@ class Predictor(_Columnwise):
     ) -> Answer:  # label, probabilities and remark, and how sure that is
         "The answer to a single row, the same as `predict` gives, without the detour by a DataFrame."
         return _one(self, row, sure)
+
+
+def _load_pyfunc(path: str) -> Predictor:
+    "MLflow's hook for `mlflow.pyfunc.load_model`."
+    return Predictor.load(Path(path))
 
 # %% ../nbs/51_predictor.ipynb #04608e9a
 def _listed(said: Mapping[int, str], rows: int) -> list[str]:

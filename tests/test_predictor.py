@@ -668,7 +668,7 @@ def test_a_run_whose_model_was_exchanged_is_refused(change: Any, message: str, r
 
 
 def test_it_tells_where_it_comes_from(messy: Predictor) -> None:
-    assert messy.info["format"] == 1 and messy.classes == ("ja", "nein", "vielleicht")
+    assert messy.info["format"] == 2 and messy.classes == ("ja", "nein", "vielleicht")
     assert messy.contract.target == "answer" and len(messy.sha256) == 64
 
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from iris_nb import promotion
 from iris_nb.candidates import candidate_named
 from iris_nb.data import load_data
-from iris_nb.errors import InputError, ModelFileError, UnknownRunError
+from iris_nb.errors import InputError, ModelFileError
 from iris_nb.features import FeatureOptions, plan_features
 from iris_nb.files import read_json, sha256_file
 from iris_nb.folders import open_run
@@ -141,7 +141,7 @@ def test_force_and_reason_go_together(settings: Settings) -> None:
 
 
 def test_without_a_store_nothing_is_made(tmp_path: Path, project: Project) -> None:
-    with pytest.raises(UnknownRunError, match="no model is registered yet"):
+    with pytest.raises(InputError, match="no registered models yet"):
         promote(load_settings(project.home))
     assert not (project.home / "data" / "mlflow").exists()
 
@@ -339,7 +339,7 @@ def test_a_private_table_is_asked_for_by_its_hash(
     monkeypatch.chdir(project.home)
     shutil.copy(project.home / "data" / "raw" / "iris.csv", table)
     run = project.json("run", str(table), "--profile", "quick", "-p", "candidates=[lda]")
-    with pytest.raises(UnknownRunError, match="name the model, such as iris@staging"):
+    with pytest.raises(InputError, match="alias of 2 models; say which: iris@staging"):
         promote(settings, "staging")
     with away(Path(run["run_dir"])):
         with pytest.raises(InputError, match=r"private and not on this machine; give its file with --data FILE \(the"):
