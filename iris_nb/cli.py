@@ -19,10 +19,12 @@ from .errors import InputError, IrisNbError, ParameterError, StoppedError
 
 # %% auto #0
 __all__ = ['app', 'contract_app', 'cache_app', 'Target', 'Profile', 'Drop', 'MetricName', 'Positive', 'Encoding', 'Assignments',
-           'Files', 'AsJson', 'Source', 'ModelName', 'main', 'run', 'params', 'settings', 'runs', 'show', 'open_report',
-           'delete', 'sync', 'ui', 'contract_show', 'contract_accept', 'explain', 'resume', 'debug', 'one_stage',
-           'cache', 'cache_prune', 'clean', 'diff', 'export', 'sweep', 'sweeps', 'reproduce', 'import_model_command',
-           'predict', 'promote', 'models', 'history', 'rollback', 'verify_the_ledger']
+           'Files', 'AsJson', 'Source', 'Model', 'Jobs', 'Rejects', 'Strict', 'Outside', 'Raw', 'Explain', 'Compile',
+           'Sure', 'AnswersOnly', 'Prefix', 'Format', 'Delimiter', 'Decimal', 'ModelName', 'main', 'run', 'params',
+           'settings', 'runs', 'show', 'open_report', 'delete', 'sync', 'ui', 'contract_show', 'contract_accept',
+           'explain', 'resume', 'debug', 'one_stage', 'cache', 'cache_prune', 'clean', 'diff', 'export', 'sweep',
+           'sweeps', 'reproduce', 'import_model_command', 'predict', 'promote', 'models', 'history', 'rollback',
+           'verify_the_ledger']
 
 # %% ../nbs/90_cli.ipynb #a489aafb
 if TYPE_CHECKING:
@@ -948,36 +950,46 @@ def import_model_command(
     for line in import_report(facts):
         typer.echo(line)
 
-# %% ../nbs/90_cli.ipynb #4a00dc99
+# %% ../nbs/90_cli.ipynb #301cffdb
+Model = Annotated[str, typer.Option(help="production, staging, NAME@ALIAS, NAME/VERSION, a run, or a model folder")]
+Jobs = Annotated[int, typer.Option(help="blocks of rows that are answered at the same time")]
+Rejects = Annotated[str, typer.Option(metavar="FILE", help="where rows that break the contract go")]
+Strict = Annotated[bool, typer.Option("--strict", help="stop at the first row that breaks the contract")]
+Outside = Annotated[str, typer.Option(help="values that the contract does not allow: reject or answer")]
+Raw = Annotated[bool, typer.Option("--raw", help="leave cells alone that a spreadsheet would take for formulas")]
+Explain = Annotated[bool, typer.Option("--explain", help="add which columns moved each answer most")]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="answer forests by a program that this machine's C compiler makes")
+]
+Sure = Annotated[bool, typer.Option(help="add prediction set, domain mark and distance")]
+AnswersOnly = Annotated[bool, typer.Option("--answers-only", help="leave the input's columns away")]
+Prefix = Annotated[str, typer.Option(help="put before the names of the columns that are added")]
+Format = Annotated[str, typer.Option("--format", help="of a stream: parquet, csv, tsv or jsonl, each also with .gz")]
+Delimiter = Annotated[str, typer.Option(help="of a text file, or tab; found out if not given")]
+Decimal = Annotated[str, typer.Option(help="decimal mark of a text file; found out if not given")]
+
+# %% ../nbs/90_cli.ipynb #4339bd98
 @app.command()
 def predict(
     source: Annotated[
         str, typer.Argument(metavar="INPUT", help="Parquet, CSV, TSV or JSON Lines, gzipped or not; a folder; or -")
     ],
     target: Annotated[str, typer.Argument(metavar="OUTPUT", help="the file to write, its format by its name; or -")],
-    model: Annotated[
-        str, typer.Option(help="production, staging, NAME@ALIAS, NAME/VERSION, a run, or a model folder")
-    ] = "production",
-    jobs: Annotated[int, typer.Option(help="blocks of rows that are answered at the same time")] = 1,
-    rejects: Annotated[str, typer.Option(metavar="FILE", help="where rows that break the contract go")] = "",
-    strict: Annotated[bool, typer.Option("--strict", help="stop at the first row that breaks the contract")] = False,
-    outside: Annotated[str, typer.Option(help="values that the contract does not allow: reject or answer")] = "reject",
-    raw: Annotated[
-        bool, typer.Option("--raw", help="leave cells alone that a spreadsheet would take for formulas")
-    ] = False,
-    explain: Annotated[bool, typer.Option("--explain", help="add which columns moved each answer most")] = False,
-    compiled: Annotated[
-        bool, typer.Option("--compile", help="answer forests by a program that the C compiler of this machine makes")
-    ] = False,
-    sure: Annotated[bool, typer.Option(help="add prediction set, domain mark and distance")] = True,
-    answers_only: Annotated[bool, typer.Option("--answers-only", help="leave the input's columns away")] = False,
-    prefix: Annotated[str, typer.Option(help="put before the names of the columns that are added")] = "",
-    form: Annotated[
-        str, typer.Option("--format", help="of a stream: parquet, csv, tsv or jsonl, each also with .gz")
-    ] = "",
+    model: Model = "production",
+    jobs: Jobs = 1,
+    rejects: Rejects = "",
+    strict: Strict = False,
+    outside: Outside = "reject",
+    raw: Raw = False,
+    explain: Explain = False,
+    compiled: Compile = False,
+    sure: Sure = True,
+    answers_only: AnswersOnly = False,
+    prefix: Prefix = "",
+    form: Format = "",
     encoding: Encoding = None,
-    delimiter: Annotated[str, typer.Option(help="of a text file, or tab; found out if not given")] = "",
-    decimal: Annotated[str, typer.Option(help="decimal mark of a text file; found out if not given")] = "",
+    delimiter: Delimiter = "",
+    decimal: Decimal = "",
     as_json: AsJson = False,
 ) -> None:
     "Answer all rows of a file with a model."
