@@ -532,7 +532,8 @@ def private_run(private: Project) -> Callable[[str], str]:
     return run
 
 
-@pytest.mark.parametrize("show_rows", ["no", pytest.param("yes", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("show_rows", ["no", "yes"])
 def test_without_data_really_holds_no_row(
     private: Project, private_run: Callable[[str], str], tmp_path: Path, show_rows: str
 ) -> None:

@@ -95,9 +95,8 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize(
-    "damage", ["file", pytest.param("missing", marks=SLOW), pytest.param("description", marks=SLOW)]
-)
+@SLOW
+@pytest.mark.parametrize("damage", ["file", "missing", "description"])
 def test_a_damaged_result_is_made_again(
     damage: str, studied: tuple[Project, dict[str, Any]], warm_project: Project
 ) -> None:

@@ -344,6 +344,7 @@ class Reader(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
 
+@pytest.mark.slow
 def test_two_runs_are_told_apart(study: Project) -> None:
     result = diff(study, "first", "second")
     assert result["changed"] == ["parameters", "data", "code"]
@@ -370,6 +371,7 @@ def test_two_runs_are_told_apart(study: Project) -> None:
     assert "77.125" not in json.dumps(result), "no value of a table whose rows are not shown"
 
 
+@pytest.mark.slow
 def test_the_comparison_is_what_the_answers_say(study: Project) -> None:
     """The common rows, their scores and the churn, worked out from the runs' files in another way."""
     result = diff(study, "first", "second")
@@ -387,6 +389,7 @@ def test_the_comparison_is_what_the_answers_say(study: Project) -> None:
     assert sum(pair["rows"] for pair in result["answers"]["pairs"]) == len(both)
 
 
+@pytest.mark.slow
 def test_the_page_trusts_no_name(study: Project) -> None:
     result = diff(study, "first", "second")
     path = Path(result["page"])
@@ -405,6 +408,7 @@ def test_the_page_trusts_no_name(study: Project) -> None:
             assert (path.parent / str(attributes["href"])).resolve().is_file()
 
 
+@pytest.mark.slow
 def test_the_evidence_stays_what_it_was(study: Project) -> None:
     before = {path: path.read_bytes() for path in study.reports.glob("*/run.json")}
     diff(study, "first", "second")
@@ -416,6 +420,7 @@ def test_the_evidence_stays_what_it_was(study: Project) -> None:
     assert len(study.json("runs")["runs"]) == 3
 
 
+@pytest.mark.slow
 def test_text_for_a_pipe_is_plain_and_narrow(study: Project) -> None:
     done = study.call("diff", "first", "second")
     assert done.returncode == 0 and done.stderr == "" and "\x1b" not in done.stdout
@@ -426,6 +431,7 @@ def test_text_for_a_pipe_is_plain_and_narrow(study: Project) -> None:
         assert part in done.stdout
 
 
+@pytest.mark.slow
 def test_rows_are_shown_where_both_runs_allow_it(study: Project, tmp_path: Path) -> None:
     reports = tmp_path / "reports"
     for name in ("first", "second"):
@@ -457,6 +463,7 @@ def reseal(path: Path, *files: str) -> None:
     write_manifest(path, record)
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_compared_as_far_as_it_came(study: Project) -> None:
     result = diff(study, "second", "third")
     assert not result["metrics"]["comparable"] and "did not get as far as a trained model" in result["metrics"]["why"]
@@ -469,6 +476,7 @@ def test_a_failed_run_is_compared_as_far_as_it_came(study: Project) -> None:
     assert call(study, "second", "third").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_run_and_itself(study: Project) -> None:
     result = diff(study, "first", "first")
     assert result["same_run"] and result["changed"] == [] and "with itself, so nothing differs" in result["summary"][0]
@@ -476,6 +484,7 @@ def test_a_run_and_itself(study: Project) -> None:
     assert len(blocks(result)) == 1
 
 
+@pytest.mark.slow
 def test_other_places_for_the_page(study: Project, tmp_path: Path) -> None:
     target = tmp_path / "mail" / "two.html"
     target.parent.mkdir()
@@ -493,6 +502,7 @@ def test_other_places_for_the_page(study: Project, tmp_path: Path) -> None:
     assert not (tmp_path / "table.csv").exists()
 
 
+@pytest.mark.slow
 def test_bad_input_is_one_sentence(study: Project, tmp_path: Path) -> None:
     def refused(*words: str, **environment: str) -> str:
         done = call(study, *words, **environment)
@@ -521,6 +531,7 @@ def test_bad_input_is_one_sentence(study: Project, tmp_path: Path) -> None:
     assert not list(reports.glob("*/diff-*.html")), "nothing was written"
 
 
+@pytest.mark.slow
 def test_other_targets_and_tables_are_not_scored(study: Project, tmp_path: Path) -> None:
     reports = tmp_path / "reports"
     for name in ("first", "second"):
@@ -542,6 +553,7 @@ def test_other_targets_and_tables_are_not_scored(study: Project, tmp_path: Path)
     assert call(study, "first", "second", **where).returncode == 0
 
 
+@pytest.mark.slow
 def test_too_few_rows_and_private_rows_say_nothing(study: Project) -> None:
     result = diff(study, "first", "second")
     why = "insufficient data: only 4 held-out rows are common to both runs, and fewer than 10 say nothing"
@@ -561,6 +573,7 @@ def test_too_few_rows_and_private_rows_say_nothing(study: Project) -> None:
     assert sum(int(row[2]) for row in answers.rows) == result["answers"]["changed"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [400, 1280])
 def test_the_page_in_a_browser(study: Project, browser: Any, width: int) -> None:
     page = Path(diff(study, "first", "second")["page"])

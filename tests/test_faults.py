@@ -98,6 +98,7 @@ def test_the_debug_notebook_runs_and_leaves_the_record_alone(warm_project: Proje
     assert ((run_dir / "run.json").read_bytes(), sha256_folder(run_dir / "training")) == before
 
 
+@pytest.mark.slow
 def test_one_stage_on_the_files_of_a_former_run(warm_project: Project) -> None:
     project = warm_project
     first = project.json("run", "--profile", "quick")

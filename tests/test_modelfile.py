@@ -27,9 +27,9 @@ from iris_nb import ensembles, legacy, modelfile
 from iris_nb.calibrated import METHODS, fit_pipeline
 from iris_nb.candidates import CANDIDATES, Candidate, candidate_named, fit_candidate
 from iris_nb.contract import Contract, infer_contract
-from iris_nb.errors import ModelFileError
+from iris_nb.errors import ModelFileError, SettingsError
 from iris_nb.features import FeatureOptions, build_features
-from iris_nb.files import sha256_bytes, sha256_file, sha256_folder, write_json
+from iris_nb.files import sha256_bytes, sha256_file, sha256_folder, sign, signature_holds, write_json
 from iris_nb.modelfile import (
     ALLOWED_TYPES,
     KNOWN_FILES,
@@ -42,8 +42,6 @@ from iris_nb.modelfile import (
     parse_model,
     read_verified,
     save_model,
-    sign,
-    signature_holds,
 )
 from iris_nb.onnxfile import OnnxModel, export_onnx
 
@@ -446,7 +444,7 @@ def test_a_signature_holds_for_its_text_and_key_only(text: str, key: str, other:
 
 
 def test_a_signature_needs_a_key() -> None:
-    with pytest.raises(ModelFileError, match="IRIS_NB_SIGNING_KEY"):
+    with pytest.raises(SettingsError, match="IRIS_NB_SIGNING_KEY"):
         sign("text", "")
 
 

@@ -462,6 +462,7 @@ def test_a_failed_stage_keeps_what_was_done(project: Project) -> None:
     assert client.search_registered_models() == []
 
 
+@pytest.mark.slow
 def test_a_model_that_fails_its_gate_is_not_staged(project: Project, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     noise = pd.DataFrame(random.normal(size=(60, 3)), columns=list("abc")).assign(label=random.choice(["x", "y"], 60))
@@ -484,6 +485,7 @@ def test_contract_accept_makes_a_reviewed_contract(project: Project, tmp_path: P
     assert facts["contract"] == "reviewed"
 
 
+@pytest.mark.slow
 def test_stock_papermill_runs_a_stage(tmp_path: Path) -> None:
     output = tmp_path / "out.ipynb"
     papermill = Path(sys.executable).with_name("papermill")

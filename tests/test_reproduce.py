@@ -324,7 +324,8 @@ def test_another_library_version_that_changes_numbers(made: Callable[[str], dict
     assert "training/model/model.skops" in {m["file"] for m in found["mismatches"]}
 
 
-@pytest.mark.parametrize("names", [CHANGES, pytest.param(MORE_CHANGES, marks=SLOW)], ids=["first", "more"])
+@SLOW
+@pytest.mark.parametrize("names", [CHANGES, MORE_CHANGES], ids=["first", "more"])
 def test_nothing_is_left_behind(
     names: tuple[str, ...], repository: Repository, run: Path, made: Callable[[str], dict[str, Any]]
 ) -> None:

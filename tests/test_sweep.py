@@ -285,6 +285,7 @@ def swept(make_project: Callable[[str], Project]) -> tuple[Project, dict[str, An
     return project, project.json("sweep", "iris", "-p", "folds=3,50,4", *SMALL, "--name", "folds", code=1)
 
 
+@pytest.mark.slow
 def test_a_failing_member_does_not_stop_the_others(swept: tuple[Project, dict[str, Any]]) -> None:
     _, result = swept
     assert result["status"] == "failed" and result["error"] == "1 of 3 members is not done"
@@ -297,6 +298,7 @@ def test_a_failing_member_does_not_stop_the_others(swept: tuple[Project, dict[st
     assert sum(result["chosen"].values()) == 2 and result["counts"]["passed"] == 2
 
 
+@pytest.mark.slow
 def test_members_are_ordinary_runs_that_are_not_tracked(swept: tuple[Project, dict[str, Any]]) -> None:
     project, result = swept
     for member in [m for m in result["members"] if m["run"]]:
@@ -354,6 +356,7 @@ def below(pid: int) -> list[str]:
     return found[1:]
 
 
+@pytest.mark.slow
 def test_a_sweep_is_found_again(swept: tuple[Project, dict[str, Any]]) -> None:
     project, result = swept
     for asked in ("latest", "folds", result["sweep"], result["sweep"][:16]):
@@ -373,6 +376,7 @@ def entries(project: Project) -> tuple[Any, list[Any]]:
     return store, list(store.client.search_runs([experiment.experiment_id]))
 
 
+@pytest.mark.slow
 def test_mlflow_has_one_parent_and_a_child_for_each_member(swept: tuple[Project, dict[str, Any]]) -> None:
     project, result = swept
     store, found = entries(project)
@@ -397,6 +401,7 @@ def test_mlflow_has_one_parent_and_a_child_for_each_member(swept: tuple[Project,
     assert store.client.search_registered_models() == []
 
 
+@pytest.mark.slow
 def test_a_second_copy_doubles_nothing(swept: tuple[Project, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     project, result = swept
     monkeypatch.delenv("IRIS_NB_TRACKING_URI", raising=False)
@@ -406,6 +411,7 @@ def test_a_second_copy_doubles_nothing(swept: tuple[Project, dict[str, Any]], mo
     assert len(entries(project)[1]) == 4
 
 
+@pytest.mark.slow
 def test_an_unknown_or_complete_sweep_is_not_resumed(swept: tuple[Project, dict[str, Any]], tmp_path: Path) -> None:
     _, result = swept
     other = Project(tmp_path / "other")
