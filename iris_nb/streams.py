@@ -42,8 +42,8 @@ from iris_nb.tables import (
 )
 
 # %% auto #0
-__all__ = ['ROWS', 'FORMATS', 'Torn', 'Block', 'Limits', 'limits_of', 'check_format', 'format_of_name', 'iter_some', 'Rows',
-           'files_of', 'open_rows', 'safe_text', 'passed_schema', 'passed_on', 'Writer', 'open_writer']
+__all__ = ['ROWS', 'FORMATS', 'MEASURED', 'Torn', 'Block', 'Limits', 'limits_of', 'check_format', 'format_of_name', 'iter_some',
+           'Rows', 'files_of', 'open_rows', 'safe_text', 'passed_schema', 'passed_on', 'Writer', 'open_writer']
 
 # %% ../nbs/58_streams.ipynb #1f068939
 ROWS = 65_536  # most rows of a block
@@ -1119,7 +1119,10 @@ def passed_on(
         return [_unquoted(column) for column in batch.columns]
     return list(batch.columns)
 
-# %% ../nbs/58_streams.ipynb #3a2d2479
+# %% ../nbs/58_streams.ipynb #c4b5a8ea
+MEASURED = b"iris_nb.measured"  # key in the metadata of a column
+
+
 class Writer:
     "A table that is being written."
 
@@ -1161,14 +1164,15 @@ class Writer:
             self.parquet.write_table(table.cast(self.parquet.schema), row_group_size=1 << 30)
             self.waiting = []
 
-# %% ../nbs/58_streams.ipynb #b5645ad1
+# %% ../nbs/58_streams.ipynb #30df7522
 def _begin(writer: Writer) -> Any:
     "What has to be written before the first row; for Parquet, Arrow's own writer."
     if writer.form == "parquet":
         from pyarrow import parquet
 
         plain = pa.schema([pa.field(column.name, column.type) for column in writer.schema])
-        return parquet.ParquetWriter(writer.sink, plain, compression="snappy")
+        repeated = [column.name for column in writer.schema if MEASURED not in (column.metadata or {})]
+        return parquet.ParquetWriter(writer.sink, plain, compression="snappy", use_dictionary=repeated)
     if writer.form != "jsonl":
         names = _csv_cells(pa.array(writer.schema.names, pa.string()), writer.delimiter, writer.raw)
         writer.sink.write((writer.delimiter.join(names.to_pylist()) + "\n").encode())
