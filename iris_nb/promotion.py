@@ -29,8 +29,9 @@ __all__ = ['PROMOTIONS', 'new_rows', 'Side', 'Specification', 'read_specificatio
            'answer_parity', 'row_latency', 'compare_unseen', 'open_side', 'table_of', 'Parts', 'collect_evidence',
            'Promotion', 'promote', 'Decision', 'promotions_of', 'promotion_lines']
 
-# %% ../nbs/57_promotion.ipynb #a0a2c1cf
+# %% ../nbs/57_promotion.ipynb #59642385
 from .alignment import row_codes, value_codes
+from .batch import BatchOptions, predict_file
 from .calibrated import fit_pipeline
 from .candidates import Candidate
 from .comparison import Question, compare, real_groups
@@ -262,7 +263,7 @@ def _held_out(data: StudyData) -> pd.DataFrame:
     "The rows that were not fitted on, as they are in the table."
     return data.frame[(data.split["part"] == "test").to_numpy()].reset_index(drop=True)
 
-# %% ../nbs/57_promotion.ipynb #259be166
+# %% ../nbs/57_promotion.ipynb #d4d3e834
 def held_out_scores(
     side: Side,  # the challenger
     data: StudyData,  # its table and split
@@ -291,17 +292,17 @@ def answer_parity(
         _proba(pd.read_parquet(side.folder / place / "predictions.parquet"), classes)
         for place in ("training", "inference")
     )
-    few = range(min(single, len(frame)))
-    singly = [_proba(predictor.predict(features.iloc[[place]]), classes) for place in few]
+    few = features.iloc[: min(single, len(frame))]
+    singly = [list(predictor.one(row).proba.values()) for row in few.to_dict("records")]
     ways = {
-        "by the notebook": notebook, "by the inference stage": served, "as a file": _as_a_file(predictor, features),
-        "one by one": np.concatenate(singly) if singly else np.empty((0, len(classes))),
+        "by the notebook": notebook, "by the inference stage": served, "in a batch": _in_a_batch(predictor, features),
+        "one by one": np.array(singly, dtype=np.float64).reshape(-1, len(classes)),
     }  # fmt: skip
     proof, own = side.facts("inference/inference.json"), side.facts("training/training.json")
     recorded = bool(proof.get("equal")) and proof.get("model_sha256") == own.get("model_sha256")
     return {"recorded": recorded, "rows": len(frame), "ways": list(ways)} | _apart(_asked(side, frame), ways)
 
-# %% ../nbs/57_promotion.ipynb #4d0f1d62
+# %% ../nbs/57_promotion.ipynb #b8cd7562
 def _apart(whole: Floats, ways: Mapping[str, Floats]) -> dict[str, Any]:
     "How far answers lie from those to all rows at once."
     labels, largest = np.zeros(len(whole), dtype=bool), 0.0
@@ -317,27 +318,27 @@ def _apart(whole: Floats, ways: Mapping[str, Floats]) -> dict[str, Any]:
     return {"labels_differ": int(labels.sum()), "largest_difference": largest if math.isfinite(largest) else None}
 
 
-def _as_a_file(predictor: Predictor, features: pd.DataFrame) -> Floats:
-    "The answers to rows that went through a Parquet file, in another order, with the columns turned round."
+def _in_a_batch(predictor: Predictor, features: pd.DataFrame) -> Floats:
+    "The answers of `iris-nb predict` to rows in another order, with the columns turned round."
     order = np.random.default_rng(0).permutation(len(features))
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "rows.parquet"
-        features.iloc[order][features.columns[::-1]].to_parquet(path, index=False)
-        answers = _proba(predictor.predict(pd.read_parquet(path)), predictor.classes)
+        source, target = Path(folder) / "rows.parquet", Path(folder) / "answers.parquet"
+        features.iloc[order][features.columns[::-1]].to_parquet(source, index=False)
+        predict_file(predictor, source, target, BatchOptions(outside="answer", keep=False, sure=False))
+        answers = _proba(pd.read_parquet(target), predictor.classes)
     return answers[np.argsort(order)]
 
-# %% ../nbs/57_promotion.ipynb #543f5eb3
+# %% ../nbs/57_promotion.ipynb #6258cf6f
 def row_latency(
     predictor: Predictor,  # a loaded model
     row: Mapping[Any, Any],  # one row, by the names of its columns
     calls: int = 50,  # how often it is asked
 ) -> float:  # milliseconds, the median
     "How long one row takes in this process."
-    ask = getattr(predictor, "one", predictor.predict)  # the fast way, where the predictor has one
     seconds = []
     for turn in range(calls + 3):
         begun = time.perf_counter()
-        ask(row)
+        predictor.one(row)
         if turn >= 3:  # the first ones warm up
             seconds.append(time.perf_counter() - begun)
     return 1000 * float(np.median(seconds))
