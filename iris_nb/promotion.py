@@ -263,7 +263,7 @@ def _held_out(data: StudyData) -> pd.DataFrame:
     "The rows that were not fitted on, as they are in the table."
     return data.frame[(data.split["part"] == "test").to_numpy()].reset_index(drop=True)
 
-# %% ../nbs/57_promotion.ipynb #d4d3e834
+# %% ../nbs/57_promotion.ipynb #9a80057d
 def held_out_scores(
     side: Side,  # the challenger
     data: StudyData,  # its table and split
@@ -292,8 +292,9 @@ def answer_parity(
         _proba(pd.read_parquet(side.folder / place / "predictions.parquet"), classes)
         for place in ("training", "inference")
     )
-    few = features.iloc[: min(single, len(frame))]
-    singly = [list(predictor.one(row).proba.values()) for row in few.to_dict("records")]
+    names = predictor.contract.feature_names
+    few = zip(*(features[name].iloc[:single] for name in names), strict=True)
+    singly = [list(predictor.one(dict(zip(names, row, strict=True))).proba.values()) for row in few]
     ways = {
         "by the notebook": notebook, "by the inference stage": served, "in a batch": _in_a_batch(predictor, features),
         "one by one": np.array(singly, dtype=np.float64).reshape(-1, len(classes)),
@@ -328,17 +329,17 @@ def _in_a_batch(predictor: Predictor, features: pd.DataFrame) -> Floats:
         answers = _proba(pd.read_parquet(target), predictor.classes)
     return answers[np.argsort(order)]
 
-# %% ../nbs/57_promotion.ipynb #6258cf6f
+# %% ../nbs/57_promotion.ipynb #4d01ddb7
 def row_latency(
     predictor: Predictor,  # a loaded model
     row: Mapping[Any, Any],  # one row, by the names of its columns
     calls: int = 50,  # how often it is asked
 ) -> float:  # milliseconds, the median
     "How long one row takes in this process."
-    seconds = []
+    asked, seconds = {str(name): value for name, value in row.items()}, []
     for turn in range(calls + 3):
         begun = time.perf_counter()
-        predictor.one(row)
+        predictor.one(asked)
         if turn >= 3:  # the first ones warm up
             seconds.append(time.perf_counter() - begun)
     return 1000 * float(np.median(seconds))
