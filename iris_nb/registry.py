@@ -424,18 +424,15 @@ def _tidy(cache: Path, seconds: float = 86_400) -> None:
             if time.time() - path.lstat().st_mtime > seconds:
                 shutil.rmtree(path)
 
-# %% ../nbs/54_registry.ipynb #946f651d
+# %% ../nbs/54_registry.ipynb #49702d58
 def version_of(
     store: Store,  # as from `open_store`
     settings: Settings,  # for the runs on this machine
     asked: str,  # what `resolve_model` takes, or the number of a version where there is one model only
 ) -> Listed:  # as the registry describes it
     "The registered version that a word means, also by the run that registered it."
-    word, names = asked.strip(), {one.name for one in list_versions(store)}
-    number = word.isdecimal() and len(word) < 8
-    if number and len(names) > 1:
-        raise UnknownModelError(f"version {word} could be that of {name_list(sorted(names), 6)}; write NAME/{word}")
-    if one := find_version(store, word, min(names, default="") if number else ""):
+    word = asked.strip()
+    if one := _numbered(store, word) if word.isdecimal() else find_version(store, word):
         return one
     try:
         model = read_evidence(find_run(settings.reports, word)).get("model") or {}
@@ -443,12 +440,21 @@ def version_of(
         one, _ = _of_stored_run(store, word)
         if one is None:
             raise UnknownModelError(
-                f"no model has the alias '{word}'{_existing(list_versions(store))}; as a run: {error}"
+                f"no model has the {'version' if word.isdecimal() else 'alias'} '{word}'{_existing(list_versions(store))}; as a run: {error}"
             ) from None
         return one
     if not model.get("version"):
         raise UnknownModelError(f"the run {word} registered no model; make one that does with: iris-nb run")
     return _of_model(list_versions(store), str(model["name"]), str(model["version"]), by_alias=False)
+
+
+def _numbered(store: Store, number: str) -> Listed | None:
+    "The one version of that number; none where it may be the end of a run's id."
+    found = [one for one in list_versions(store) if one.version == number.lstrip("0")]
+    if len(found) > 1:
+        names = name_list(sorted(one.name for one in found), 6)
+        raise UnknownModelError(f"version {number} could be that of {names}; write NAME/{number}")
+    return found[0] if found else None
 
 # %% ../nbs/54_registry.ipynb #048a0719
 def resolve_model(

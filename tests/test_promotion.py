@@ -109,7 +109,7 @@ def test_a_dry_run_judges_and_writes_nothing(studied: tuple[Project, dict[str, A
 
 def test_every_way_to_name_a_version(studied: tuple[Project, dict[str, Any]], settings: Settings, store: Store) -> None:
     run, version = studied[1]["run"], studied[1]["model"]["version"]
-    ways = ("staging", "latest", "first", run, run[-4:], version, f"iris/{version}", "iris@staging")
+    ways = ("staging", "latest", "first", run, run[:8], run[-4:], version, f"iris/{version}", "iris@staging")
     for way in (*ways, f"models:/iris/{version}", "models:/iris@staging"):
         found = version_of(store, settings, way)
         assert (found.name, found.version) == ("iris", version), way
@@ -119,6 +119,7 @@ def test_every_way_to_name_a_version(studied: tuple[Project, dict[str, Any]], se
     ("asked", "says"),
     [
         ("production", "no model has the alias 'production'; there is: iris"),
+        ("99", "no model has the version '99'; there is: iris"),
         ("iris/99", "'iris' has no version '99'; versions: '1'"),
         ("iris@prod", "has the alias 'prod'; aliases: staging"),
         ("tulips/1", "there is no registered model 'tulips'; there is: iris"),

@@ -611,7 +611,7 @@ def under_way(project: Project) -> dict[str, Any]:
 def test_a_sweep_that_is_killed_takes_its_members_with_it(project: Project) -> None:
     process = project.start("sweep", "-p", "seed=0..7", *SMALL, "--jobs", "2")
     record = wait_for(lambda: under_way(project))
-    assert members_of(record["id"])
+    wait_for(lambda: members_of(record["id"]))
     process.kill()
     process.communicate(timeout=30)
     wait_for(lambda: not members_of(record["id"]), 30)
