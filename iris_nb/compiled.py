@@ -39,38 +39,46 @@ from .onnxfile import QuickModel, Tree, gather, measure_parity, open_session, tr
 __all__ = ['SOURCE', 'Parts', 'COMPILED_TYPES', 'find_compiler', 'load_program', 'CompiledForest', 'drawn_rows',
            'compiled_or_why', 'compile_forest']
 
-# %% ../nbs/49_compiled.ipynb #ee8a9a94
+# %% ../nbs/49_compiled.ipynb #640f560d
 _COMMON = r"""
 #include <stdint.h>
+
+typedef double quad __attribute__((vector_size(32), aligned(8), may_alias));
 
 #define LOAD(real)                                                                       \
     int n = rows - start < ROWS ? (int)(rows - start) : ROWS;                            \
     for (int64_t f = 0; f < features; f++)                                               \
         for (int r = 0; r < ROWS; r++)                                                   \
             own[f * ROWS + r] = r < n ? (real)x[f * stride + start + r] : 0;             \
-    for (int64_t k = 0; k < outputs; k++)                                                \
-        for (int r = 0; r < ROWS; r++) sum[k * ROWS + r] = r < n ? out[k * stride + start + r] : 0;
+    for (int r = 0; r < ROWS; r++)                                                       \
+        for (int64_t k = 0; k < pitch; k++)                                              \
+            sum[r * pitch + k] = r < n && k < outputs ? out[k * stride + start + r] : 0;
 
 #define ADD                                                                              \
-    for (int k = 0; k < width[t]; k++) {                                                 \
-        double *place = sum + (target[t] + k) * ROWS;                                    \
-        const double *one = value + value_start[t] + k;                                  \
-        for (int r = 0; r < ROWS; r++) place[r] += one[leaf[r]];                         \
-    }
+    const double *const leaves = value + value_start[t];                                 \
+    if (wide[t] && pitch == 4)                                                           \
+        for (int r = 0; r < ROWS; r++)                                                   \
+            ((quad *)sum)[r] += ((const quad *)leaves)[leaf[r]];                         \
+    else if (wide[t])                                                                    \
+        for (int r = 0; r < ROWS; r++)                                                   \
+            for (int64_t k = 0; k < pitch; k += 4)                                       \
+                *(quad *)(sum + r * pitch + k) += *(const quad *)(leaves + leaf[r] * pitch + k); \
+    else                                                                                 \
+        for (int r = 0; r < ROWS; r++) sum[r * pitch + target[t]] += leaves[leaf[r]];
 
 #define STORE                                                                            \
     for (int64_t k = 0; k < outputs; k++)                                                \
-        for (int r = 0; r < n; r++) out[k * stride + start + r] = sum[k * ROWS + r];
+        for (int r = 0; r < n; r++) out[k * stride + start + r] = sum[r * pitch + k];
 
 #define GIVEN(real)                                                                      \
     const double *x, int64_t stride, int64_t rows, int64_t features, int64_t trees,      \
-    int64_t outputs, real *own, double *sum, double *out, const int64_t *node_start,     \
+    int64_t outputs, int64_t pitch, real *own, double *sum, double *out, const int64_t *node_start,     \
     const int32_t *feature, const real *threshold, const int64_t *value_start,           \
-    const double *value, const int32_t *target, const int32_t *width
+    const double *value, const int32_t *target, const int32_t *wide
 
 """
 
-# %% ../nbs/49_compiled.ipynb #c331164f
+# %% ../nbs/49_compiled.ipynb #d34d6f61
 _MASKS = r"""
 #define MASKS(name, real, word, first)                                                   \
 void name(GIVEN(real), const word *keep) {                                               \
@@ -88,7 +96,7 @@ void name(GIVEN(real), const word *keep) {                                      
                 for (int r = 0; r < ROWS; r++)                                           \
                     left[r] &= column[r] <= limit ? (word)-1 : mask;                     \
             }                                                                            \
-            for (int r = 0; r < ROWS; r++) leaf[r] = first(left[r]) * width[t];          \
+            for (int r = 0; r < ROWS; r++) leaf[r] = first(left[r]);                     \
             ADD                                                                          \
         }                                                                                \
         STORE                                                                            \
@@ -97,7 +105,7 @@ void name(GIVEN(real), const word *keep) {                                      
 
 """
 
-# %% ../nbs/49_compiled.ipynb #206379ce
+# %% ../nbs/49_compiled.ipynb #2494371c
 _WALK = r"""
 #define WALK(name, real)                                                                 \
 void name(GIVEN(real), const int32_t *next, const int32_t *depth) {                      \
@@ -113,7 +121,6 @@ void name(GIVEN(real), const int32_t *next, const int32_t *depth) {             
                     const int64_t i = root + leaf[r];                                    \
                     leaf[r] = next[2 * i + !(own[(int64_t)feature[i] * ROWS + r] <= threshold[i])]; \
                 }                                                                        \
-            for (int r = 0; r < ROWS; r++) leaf[r] *= width[t];                          \
             ADD                                                                          \
         }                                                                                \
         STORE                                                                            \
@@ -150,7 +157,7 @@ def _rounded_down(threshold: Any) -> npt.NDArray[np.float32]:
     near[above] = np.nextafter(near[above], np.float32(-np.inf))
     return near
 
-# %% ../nbs/49_compiled.ipynb #6a354ff4
+# %% ../nbs/49_compiled.ipynb #88602d17
 @dataclass(frozen=True)
 class _Tables:
     "All trees of a model as the arrays that the program takes."
@@ -160,24 +167,39 @@ class _Tables:
     arrays: tuple[npt.NDArray[Any], ...]  # in the order of its arguments
 
 
-def _tables(trees: Sequence[Tree], single: bool) -> _Tables:
+def _tables(trees: Sequence[Tree], single: bool, outputs: int) -> _Tables:
     "Tables for masks, if all trees are small, else for a walk."
     most = max(int(np.sum(tree.leaf)) for tree in trees)
     how = "32" if most <= 32 else "64" if most <= 64 else "walk"
     parts = [_walk_tree(tree) if how == "walk" else _mask_tree(tree) for tree in trees]
     feature, threshold, value, extra, depth = (list(column) for column in zip(*parts, strict=True))
     starts = np.cumsum([0, *(len(part) for part in feature)], dtype=np.int64)
-    value_starts = np.cumsum([0, *(part.size for part in value)], dtype=np.int64)[:-1]
+    value = [_added(leaves, tree.targets, _pitch(outputs)) for leaves, tree in zip(value, trees, strict=True)]
+    value_starts = np.cumsum([0, *(len(part) for part in value)], dtype=np.int64)[:-1]
     limits = np.concatenate(threshold)
     words: Any = {"32": np.uint32, "64": np.uint64, "walk": np.int32}[how]
     arrays = (
         starts, np.concatenate(feature).astype(np.int32),
         _rounded_down(limits) if single else limits.astype(np.float64),
-        value_starts, np.concatenate([part.ravel() for part in value]).astype(np.float64),
-        np.array([tree.targets[0] for tree in trees], np.int32), np.array([len(tree.targets) for tree in trees], np.int32),
+        value_starts, np.concatenate(value),
+        np.array([tree.targets[0] for tree in trees], np.int32), np.array([len(tree.targets) > 1 for tree in trees], np.int32),
         np.concatenate(extra).astype(words), *([np.array(depth, np.int32)] if how == "walk" else []),
     )  # fmt: skip
     return _Tables(f"{'float' if single else 'double'}_{how}", len(trees), tuple(map(np.ascontiguousarray, arrays)))
+
+
+def _pitch(outputs: int) -> int:
+    "How many numbers the program keeps for a row: all outputs, in steps of four that are added at once."
+    return 1 if outputs == 1 else outputs + -outputs % 4
+
+
+def _added(leaves: Floats, targets: Sequence[int], pitch: int) -> Floats:
+    "What each leaf adds: one number, or a number for every output."
+    if len(targets) == 1:
+        return leaves.ravel().astype(np.float64)
+    rows = np.zeros((len(leaves), pitch))
+    rows[:, targets] = leaves
+    return rows.ravel()
 
 # %% ../nbs/49_compiled.ipynb #0e196dae
 Parts = tuple[Any, Any, Any, Any, int]  # features, thresholds, values of the leaves, masks or next nodes, depth
@@ -281,7 +303,7 @@ def _loaded(data: bytes) -> ctypes.CDLL:
         path.write_bytes(data)
         return ctypes.CDLL(str(path))
 
-# %% ../nbs/49_compiled.ipynb #00c6d2b8
+# %% ../nbs/49_compiled.ipynb #e562c4b2
 class CompiledForest(QuickModel):
     "A forest that answers rows by the compiled program."
 
@@ -298,7 +320,7 @@ class CompiledForest(QuickModel):
         trees, self._start, self._single = trees_of(self._model)
         for tree in trees:
             _check_tree(tree, size, len(self._start))
-        self._tables = _tables(trees, self._single)
+        self._tables = _tables(trees, self._single, len(self._start))
         self._call = getattr(program, self._tables.function)
         self._places = [self.classes.index(str(label)) for label in self._model.classes_]
 
@@ -326,7 +348,7 @@ class CompiledForest(QuickModel):
         found[:, _beyond(features, self._single)] = 1 / len(self.classes)  # nobody's answer: the exact model is asked
         return found
 
-# %% ../nbs/49_compiled.ipynb #1455457f
+# %% ../nbs/49_compiled.ipynb #1303ed0d
 def _features_session(features: Any, contract: Contract) -> tuple[Any, int]:
     "A session that prepares features, and how many they are."
     graph, entry, size = Graph(), entry_of(contract), len(features.get_feature_names_out())
@@ -353,8 +375,8 @@ def _summed(call: Any, tables: _Tables, start: Floats, features: Floats) -> Floa
     out = np.repeat(start[:, None], rows, axis=1)
     at_once = 2048 if tables.function.endswith("walk") else 256  # as in the program
     own = np.empty((size, at_once), dtype=np.float32 if tables.function.startswith("float") else np.float64)
-    total = np.empty((len(out), at_once))
-    counts = [ctypes.c_int64(n) for n in (rows, rows, size, tables.trees, len(out))]
+    total = np.empty((at_once, _pitch(len(out))))
+    counts = [ctypes.c_int64(n) for n in (rows, rows, size, tables.trees, len(out), _pitch(len(out)))]
     arrays = [ctypes.c_void_p(array.ctypes.data) for array in (own, total, out, *tables.arrays)]
     call(ctypes.c_void_p(features.ctypes.data), *counts, *arrays)
     return out

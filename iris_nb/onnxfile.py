@@ -573,7 +573,7 @@ def _refused(what: str) -> ModelFileError:
         f"model.onnx holds {what}, which no model of ours does; it is not loaded; train the model again"
     )
 
-# %% ../nbs/48_onnxfile.ipynb #39ac2f4e
+# %% ../nbs/48_onnxfile.ipynb #7b62e7e0
 class QuickModel:
     "What all quick forms of a model have in common."
 
@@ -582,7 +582,7 @@ class QuickModel:
         contract: Contract,  # of its table
         parity: Mapping[str, Any],  # how exact it is; its margin counts
     ) -> None:
-        entry = entry_of(contract)
+        entry, self._names = entry_of(contract), contract.feature_names
         self.numbers, self.texts = entry.numbers, entry.texts  # columns, in the order in which a matrix holds them
         self.classes = contract.classes  # in the order of the probabilities
         self.parity, self.margin = dict(parity), float(parity.get("margin") or LEAST_MARGIN)
@@ -600,10 +600,29 @@ class QuickModel:
         texts = [as_texts(columns[name], self._known[name]) for name in self.texts]
         return len(next(iter(columns.values()))), [columns[name] for name in self.numbers], texts
 
+    def proba(
+        self,
+        columns: Mapping[str, npt.NDArray[Any]],  # every feature column, in canonical form (rows,)
+    ) -> Floats:  # probabilities (rows, classes)
+        "The probability of every class for every row."
+        raise NotImplementedError
+
+    def proba_of_one(
+        self,
+        values: Sequence[Any],  # of one row that keeps the contract, in its order
+    ) -> list[float]:  # probabilities of the classes
+        "The probability of every class for a single row."
+        columns = {
+            name: np.array([value], dtype=object if name in self._known else np.float64)
+            for name, value in zip(self._names, values, strict=True)
+        }
+        proba: list[float] = self.proba(columns)[0].tolist()
+        return proba
+
 
 LEAST_MARGIN = 1e-7  # the least distance of two probabilities that a quick form decides
 
-# %% ../nbs/48_onnxfile.ipynb #bcb0ed53
+# %% ../nbs/48_onnxfile.ipynb #87584d84
 class OnnxModel(QuickModel):
     "An ONNX file that answers rows."
 
@@ -616,9 +635,12 @@ class OnnxModel(QuickModel):
         threads: int = 1,  # of ONNX Runtime inside one question
     ) -> None:
         super().__init__(contract, parity)
-        width = _check_told(check_graph(data), [list(self.numbers), list(self.texts), list(classes)])
+        model = check_graph(data)
+        width = _check_told(model, [list(self.numbers), list(self.texts), list(classes)])
         self.rows = max(64, min(16384, 4_000_000 // width))  # of a block
         self._session, self._wanted = open_session(data, threads), ["probabilities"]
+        self._beside = 1 if _never_mixes(model.graph) else TOGETHER  # rows that are asked for the sake of one
+        self._places = [[self._names.index(name) for name in names] for names in (self.numbers, self.texts)]
 
     def answer(
         self,
@@ -646,7 +668,24 @@ class OnnxModel(QuickModel):
             found[:, part] = answers[:, : part.stop - start]
         return found.T
 
-# %% ../nbs/48_onnxfile.ipynb #65ddfe0d
+    def proba_of_one(
+        self,
+        values: Sequence[Any],  # of one row that keeps the contract, in its order
+    ) -> list[float]:  # probabilities of the classes
+        "The same for a single row, without the detour by columns."
+        feed: dict[str, Any] = {}
+        if self.texts:
+            values, texts = [values[i] for i in self._places[0]], [values[i] for i in self._places[1]]
+            for name, text in zip(self.texts, texts, strict=True):
+                feed[text_input(name)] = line = np.full((1, self._beside), MISSING_TEXT, dtype=object)
+                line[0, 0] = text
+        if self.numbers:
+            feed["numbers"] = matrix = np.zeros((len(values), self._beside))
+            matrix[:, 0] = values
+        proba: list[float] = self._session.run(self._wanted, feed)[0][:, 0].tolist()
+        return proba
+
+# %% ../nbs/48_onnxfile.ipynb #91152839
 def _check_told(model: Any, right: list[list[str]]) -> int:
     "Refuse a file of other columns or classes; else the numbers of the widest value for a row."
     about = {entry.key: entry.value for entry in model.metadata_props}
@@ -659,6 +698,19 @@ def _check_told(model: Any, right: list[list[str]]) -> int:
             "model.onnx and contract.json do not agree on the columns or classes; they are not of one model"
         )
     return width
+
+
+def _never_mixes(graph: Any) -> bool:
+    "Whether every step has one exact result for a row, whatever rows stand beside it and however they are added up."
+    sums = {node.output[0] for node in graph.node if node.op_type == "ReduceSum"}
+    only_whether_finite = all(set(node.input) == {name} for node in graph.node for name in node.input if name in sums)
+    return only_whether_finite and {node.op_type for node in graph.node} <= _EXACT | {"ReduceSum"}
+
+
+_EXACT = {
+    "Add", "And", "Cast", "Concat", "Div", "Equal", "Gather", "Greater", "Identity", "IsNaN", "LessOrEqual", "Mul", "Not",
+    "Or", "Sub", "Transpose", "TreeEnsembleRegressor", "Where",
+}  # fmt: skip
 
 # %% ../nbs/48_onnxfile.ipynb #74a02b25
 def open_session(

@@ -45,8 +45,8 @@ from iris_nb.tables import (
 __all__ = ['ROWS', 'FORMATS', 'MEASURED', 'Torn', 'Block', 'Limits', 'limits_of', 'check_format', 'format_of_name', 'iter_some',
            'Rows', 'files_of', 'open_rows', 'safe_text', 'passed_schema', 'passed_on', 'Writer', 'open_writer']
 
-# %% ../nbs/58_streams.ipynb #1f068939
-ROWS = 65_536  # most rows of a block
+# %% ../nbs/58_streams.ipynb #d4205099
+ROWS = 131_072  # most rows of a block
 _PIECE = 1 << 22  # bytes that are read at a time
 
 
@@ -1119,7 +1119,7 @@ def passed_on(
         return [_unquoted(column) for column in batch.columns]
     return list(batch.columns)
 
-# %% ../nbs/58_streams.ipynb #c4b5a8ea
+# %% ../nbs/58_streams.ipynb #ffff0bc2
 MEASURED = b"iris_nb.measured"  # key in the metadata of a column
 
 
@@ -1149,7 +1149,7 @@ class Writer:
             self.sink.write(_lines(batch, self))
             return
         self.waiting.append(batch)
-        if sum(b.num_rows for b in self.waiting) >= 4 * ROWS or sum(b.nbytes for b in self.waiting) > 1 << 26:
+        if sum(b.num_rows for b in self.waiting) >= 2 * ROWS or sum(b.nbytes for b in self.waiting) > 1 << 26:
             self._flush()
 
     def close(self) -> None:

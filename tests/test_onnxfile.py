@@ -251,7 +251,7 @@ def test_numbers_beyond_32_bits_are_left_to_the_exact_model(edgy: Any) -> None:
 # --- a model that answers ---
 
 
-@pytest.mark.parametrize("name", ["logistic", "naive_bayes", "svm", "mlp"])
+@pytest.mark.parametrize("name", ["logistic", "naive_bayes", "svm", "mlp", "tree", "forest", "boosting"])
 def test_a_row_gets_the_same_bits_alone_and_in_any_block(name: str) -> None:
     pipeline, contract, X = fit(candidate_named(name), "messy")
     exported = export_onnx(pipeline, contract, X)
@@ -267,6 +267,8 @@ def test_a_row_gets_the_same_bits_alone_and_in_any_block(name: str) -> None:
             for name in model.texts
         ]
         assert np.array_equal(model.answer(numbers, texts)[:, 0], whole[place])
+    for place in np.flatnonzero(X.notna().all(axis=1)):
+        assert model.proba_of_one(tuple(X.iloc[place])) == whole[place].tolist()
     assert model.proba({name: values[:0] for name, values in columns_of(X).items()}).shape == (0, 3)
 
 
