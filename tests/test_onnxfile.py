@@ -260,13 +260,7 @@ def test_a_row_gets_the_same_bits_alone_and_in_any_block(name: str) -> None:
     model.rows = 7
     assert np.array_equal(model.proba(columns_of(X)), whole)
     for place in (0, 7, 11):
-        one = X.iloc[place]
-        numbers = np.array([[one[name]] for name in model.numbers], dtype=float)
-        texts = [
-            as_texts(X[name].to_numpy()[place : place + 1], frozenset(contract.column(name).categories or ()))
-            for name in model.texts
-        ]
-        assert np.array_equal(model.answer(numbers, texts)[:, 0], whole[place])
+        assert np.array_equal(model.proba(columns_of(X.iloc[[place]]))[0], whole[place])
     for place in np.flatnonzero(X.notna().all(axis=1)):
         assert model.proba_of_one(tuple(X.iloc[place])) == whole[place].tolist()
     assert model.proba({name: values[:0] for name, values in columns_of(X).items()}).shape == (0, 3)
