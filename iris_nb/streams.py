@@ -42,11 +42,13 @@ from iris_nb.tables import (
 )
 
 # %% auto #0
-__all__ = ['ROWS', 'FORMATS', 'MEASURED', 'Torn', 'Block', 'Limits', 'limits_of', 'check_format', 'format_of_name', 'iter_some',
-           'Rows', 'files_of', 'open_rows', 'safe_text', 'passed_schema', 'passed_on', 'Writer', 'open_writer']
+__all__ = ['ROWS', 'TEXT_ROWS', 'FORMATS', 'MEASURED', 'Torn', 'Block', 'Limits', 'limits_of', 'check_format', 'format_of_name',
+           'iter_some', 'Rows', 'files_of', 'open_rows', 'safe_text', 'passed_schema', 'passed_on', 'Writer',
+           'open_writer']
 
-# %% ../nbs/58_streams.ipynb #d4205099
+# %% ../nbs/58_streams.ipynb #6715086a
 ROWS = 131_072  # most rows of a block
+TEXT_ROWS = 32_768  # most rows of a block that was read from text, or that is made into text at one time
 _PIECE = 1 << 22  # bytes that are read at a time
 
 
@@ -152,7 +154,7 @@ class _Tap(io.RawIOBase):
         self.count += len(data)
         return len(data)
 
-# %% ../nbs/58_streams.ipynb #d1e7f22a
+# %% ../nbs/58_streams.ipynb #64fb196b
 class _Source:
     "Where the bytes of a table come from."
 
@@ -177,7 +179,7 @@ class _Source:
             yield piece
 
     def _unpacked(self, size: int) -> Iterator[bytes]:
-        count, most = 0, self.limits.max_inflation
+        count = 0
         with gzip.GzipFile(fileobj=self.tap) as file:
             while True:
                 try:
@@ -187,12 +189,22 @@ class _Source:
                 if not piece:
                     return
                 count += len(piece)
-                if count > 1 << 26 and count > most * self.tap.count:
-                    grown = count / max(self.tap.count, 1)
-                    raise self.limits.refuse(
-                        f"{self.name} inflates to {grown:,.0f} times its size", "max_inflation", grown
-                    )
+                self._check(count, self.tap.count)
                 yield piece
+
+    def _check(self, large: int, small: int) -> None:
+        "Refuse what inflates too far."
+        if large > 1 << 26 and large > self.limits.max_inflation * small:
+            grown = large / max(small, 1)
+            raise self.limits.refuse(f"{self.name} inflates to {grown:,.0f} times its size", "max_inflation", grown)
+
+    def check_told(self) -> None:
+        "The same by what the end of a gzip file says about its size."
+        if self.packed and self.size > 64:
+            back = self.raw.seek(0, os.SEEK_CUR)
+            self.raw.seek(-4, os.SEEK_END)
+            self._check(int.from_bytes(self.raw.read(4), "little"), self.size)
+            self.raw.seek(back)
 
 # %% ../nbs/58_streams.ipynb #75d81c11
 def iter_some(
@@ -204,13 +216,19 @@ def iter_some(
         size -= len(data)
         yield data
 
-# %% ../nbs/58_streams.ipynb #3e394f89
+# %% ../nbs/58_streams.ipynb #453fa757
 def _open_file(path: Path, limits: Limits) -> _Source:
     if path.exists() and not path.is_file():
         raise TableError(f"'{path}' is a pipe or a device, not a file; give - to read standard input")
     try:
         raw = path.open("rb")
-        return _Source(path.name, raw, os.fstat(raw.fileno()).st_size, limits)
+        source = _Source(path.name, raw, os.fstat(raw.fileno()).st_size, limits)
+        try:
+            source.check_told()
+        except TableError:
+            raw.close()
+            raise
+        return source
     except (FileNotFoundError, NotADirectoryError):
         raise _missing_file(path) from None
     except OSError as error:
@@ -395,7 +413,7 @@ def _header_of(letters: Iterator[bytes], delimiter: str, limits: Limits, name: s
         raise limits.refuse(f"{name} has {len(header):,} columns", "max_columns", len(header))
     return header, data[start:], delimiter
 
-# %% ../nbs/58_streams.ipynb #2f9403d6
+# %% ../nbs/58_streams.ipynb #cded0d6d
 def _open_delimited(source: _Source, pieces: Iterator[bytes], encoding: str, delimiter: str) -> _Opened:
     name, limits = source.name, source.limits
     letters = _letters(pieces, encoding, name)
@@ -428,11 +446,11 @@ def _open_delimited(source: _Source, pieces: Iterator[bytes], encoding: str, del
 def _blocks_of(table: pa.Table, rows: npt.NDArray[np.int64], torn: list[Torn], name: str) -> Iterator[Block]:
     "A table as blocks of at most so many rows; lines that are no rows go with the block they lie in or before."
     table = table.combine_chunks()
-    for start in range(0, max(len(rows), 1), ROWS):
-        batches = table.slice(start, ROWS).to_batches()
+    for start in range(0, max(len(rows), 1), TEXT_ROWS):
+        batches = table.slice(start, TEXT_ROWS).to_batches()
         batch = batches[0] if batches else pa.RecordBatch.from_pylist([], table.schema)
-        numbers = rows[start : start + ROWS]
-        last = start + ROWS >= len(rows)
+        numbers = rows[start : start + TEXT_ROWS]
+        last = start + TEXT_ROWS >= len(rows)
         mine = [line for line in torn if last or line.row <= numbers[-1]]
         torn = torn[len(mine) :]
         if len(numbers) or mine:
@@ -479,7 +497,7 @@ def _token(cell: Any) -> str | None:
         return cell
     return _QUOTE(cell)
 
-# %% ../nbs/58_streams.ipynb #5065b519
+# %% ../nbs/58_streams.ipynb #d5427331
 def _json_lines(letters: Iterator[bytes], limits: Limits, name: str) -> Iterator[list[str]]:
     "Lines that are not blank, some at a time."
     rest, most, line = b"", limits.max_row_mb * 1_000_000, 1
@@ -489,8 +507,8 @@ def _json_lines(letters: Iterator[bytes], limits: Limits, name: str) -> Iterator
             raise limits.refuse(f"{name} has a line of more than {len(rest) / 1e6:,.0f} MB", "max_row_mb", 0)
         line += len(lines)
         full = [text.decode() for text in lines if text.strip()]
-        for start in range(0, len(full), ROWS):
-            yield full[start : start + ROWS]
+        for start in range(0, len(full), TEXT_ROWS):
+            yield full[start : start + TEXT_ROWS]
 
 
 def _json_names(lines: list[str], limits: Limits, file: str) -> list[str]:
@@ -523,7 +541,7 @@ def _json_block(lines: list[str], names: list[str], done: int, file: str) -> Blo
     batch = pa.RecordBatch.from_arrays(columns, schema=pa.schema([(name, pa.string()) for name in names]))
     return Block(file, batch, np.array(rows, dtype=np.int64), torn)
 
-# %% ../nbs/58_streams.ipynb #db20bb82
+# %% ../nbs/58_streams.ipynb #f09da758
 def _open_json(source: _Source, pieces: Iterator[bytes], encoding: str) -> _Opened:
     name, limits = source.name, source.limits
     some = _json_lines(_letters(pieces, encoding, name), limits, name)
@@ -539,7 +557,7 @@ def _open_json(source: _Source, pieces: Iterator[bytes], encoding: str) -> _Open
         why = _parse_json(first[0])
         raise TableError(f"{name} has no columns: {why if isinstance(why, str) else 'its objects are empty'}")
     _check_header(names, name)
-    step = max(1, min(ROWS, (1 << 22) // len(names)))  # cells that are not there take room, too
+    step = max(1, min(TEXT_ROWS, (1 << 22) // len(names)))  # cells that are not there take room, too
 
     def blocks() -> Iterator[Block]:
         done = 0
@@ -1119,7 +1137,7 @@ def passed_on(
         return [_unquoted(column) for column in batch.columns]
     return list(batch.columns)
 
-# %% ../nbs/58_streams.ipynb #ffff0bc2
+# %% ../nbs/58_streams.ipynb #b3082b4d
 MEASURED = b"iris_nb.measured"  # key in the metadata of a column
 
 
@@ -1146,7 +1164,8 @@ class Writer:
         if not batch.num_rows:
             return
         if self.parquet is None:
-            self.sink.write(_lines(batch, self))
+            for start in range(0, batch.num_rows, TEXT_ROWS):
+                self.sink.write(_lines(batch.slice(start, TEXT_ROWS), self))
             return
         self.waiting.append(batch)
         if sum(b.num_rows for b in self.waiting) >= 2 * ROWS or sum(b.nbytes for b in self.waiting) > 1 << 26:
