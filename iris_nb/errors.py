@@ -11,7 +11,7 @@ from difflib import get_close_matches
 # %% auto #0
 __all__ = ['IrisNbError', 'InputError', 'TableError', 'ContractError', 'ParameterError', 'SettingsError', 'UnknownRunError',
            'UnknownModelError', 'LedgerError', 'OutOfStepError', 'ModelFileError', 'RowsError', 'StoreError',
-           'StageError', 'MissingStageError', 'StoppedError', 'did_you_mean', 'name_list']
+           'StageError', 'MissingStageError', 'StoppedError', 'did_you_mean', 'name_list', 'one_line']
 
 # %% ../nbs/00_errors.ipynb #d584dc51
 class IrisNbError(Exception):
@@ -104,3 +104,10 @@ def name_list(
     shown = [f"'{name}'" for name in names]
     more = len(shown) - most
     return ", ".join(shown) if more <= 0 else f"{', '.join(shown[:most])} and {more} more"
+
+# %% ../nbs/00_errors.ipynb #231250ae
+def one_line(
+    text: str,  # a message that quotes what a file holds
+) -> str:  # the same, printable
+    "A message without line breaks and other letters that do not print."
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

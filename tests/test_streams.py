@@ -332,6 +332,23 @@ def test_damage_is_an_input_error_or_nothing(
         assert str(error).isprintable()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("change", [1, 2, 16, 128])
+@pytest.mark.parametrize("read", [read_all, read_table])
+def test_every_byte_of_a_footer_may_be_wrong(tmp_path: Path, read: Any, change: int) -> None:
+    """Arrow ends the process when it is asked for the columns of a row group that is described wrongly."""
+    data = SEEDS[0]
+    path, refused = tmp_path / "t.parquet", 0
+    for at in range(len(data) - 8 - int.from_bytes(data[-8:-4], "little"), len(data)):
+        path.write_bytes(data[:at] + bytes([data[at] ^ change]) + data[at + 1 :])
+        try:
+            read(path)
+        except InputError as error:
+            assert str(error).isprintable()
+            refused += 1
+    assert refused > 100
+
+
 def test_keys_that_are_mostly_absent_do_not_fill_the_memory(tmp_path: Path) -> None:
     lines = [f'{{"a": {n}, "k{n % 40}": 1}}' for n in range(60_000)]
     (tmp_path / "t.jsonl").write_text("\n".join(lines))
