@@ -315,7 +315,7 @@ def _check_places(source: str, target: str, rejects: str) -> None:
     if rejects == "-":
         raise ParameterError("rejected rows need a file of their own; name one with --rejects")
 
-# %% ../nbs/59_batch.ipynb #381ba86b
+# %% ../nbs/59_batch.ipynb #f16326a0
 def _check_options(options: BatchOptions) -> None:
     if options.outside not in OUTSIDE:
         raise ParameterError(f"--outside must be one of {name_list(OUTSIDE)}, not '{options.outside}'")
@@ -323,6 +323,8 @@ def _check_options(options: BatchOptions) -> None:
         raise ParameterError(f"--jobs must be from 1 to 256, not {options.jobs}")
     if options.strict and options.rejects:
         raise ParameterError("--strict stops at the first row that would be rejected, so it takes no --rejects")
+    if options.decimal not in ("", ".", ","):
+        raise ParameterError(f"--decimal must be a point or a comma, not '{options.decimal}'")
 
 
 def _form_of(target: str, form: str) -> tuple[str, bool]:
@@ -429,7 +431,7 @@ def predict_file(
         _settle(run, added)
     return run.result
 
-# %% ../nbs/59_batch.ipynb #00464b18
+# %% ../nbs/59_batch.ipynb #33e0d63f
 def _open_rejects(stack: ExitStack, job: _Job, rows: Rows) -> Writer | None:
     name = job.options.rejects
     if not name:
@@ -451,16 +453,18 @@ def _settle(run: _Run, added: pa.Schema) -> None:
             else f"one of {result.rows_in:,} rows breaks the contract"
         )
         more = "; and so on" if many > len(result.examples) else ""
+        unusual = run.job.options.outside != "answer"
         raise RowsError(
             f"{rows}, so nothing was written: {'; '.join(result.examples[:3])}{more if many > 3 else ''}; give --rejects FILE to "
-            "have them put there and the others answered, or --outside answer to answer values that are only unusual"
+            "have them put there and the others answered"
+            + (", or --outside answer to answer values that are only unusual" if unusual else "")
         )
     if result.rows_in != result.rows_out + result.rows_rejected:
         raise TableError(
             f"{result.rows_in:,} rows came in, but {result.rows_out:,} were answered and {result.rows_rejected:,} rejected; nothing was written"
         )
 
-# %% ../nbs/59_batch.ipynb #a4a24be1
+# %% ../nbs/59_batch.ipynb #46313b2e
 @contextmanager
 def progress_bar(
     source: Path | str,  # what is read
@@ -487,6 +491,8 @@ def batch_sentences(
     lines = [f"{result.rows_in:,} rows in = {result.rows_out:,} rows out + {result.rows_rejected:,} rows rejected"]
     if result.rows_rejected:
         lines += [*(f"rejected: {example}" for example in result.examples)]
+        if (more := result.rows_rejected - len(result.examples)) > 0:
+            lines.append(f"rejected: and {more:,} more")
         lines.append(f"the rejected rows are in {options.rejects}")
     if options.outside == "answer" and result.rows_outside:
         lines.append(

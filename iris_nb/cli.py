@@ -968,7 +968,7 @@ Format = Annotated[str, typer.Option("--format", help="of a stream: parquet, csv
 Delimiter = Annotated[str, typer.Option(help="of a text file, or tab; found out if not given")]
 Decimal = Annotated[str, typer.Option(help="decimal mark of a text file; found out if not given")]
 
-# %% ../nbs/90_cli.ipynb #4339bd98
+# %% ../nbs/90_cli.ipynb #cb73d3d9
 @app.command()
 def predict(
     source: Annotated[
@@ -993,8 +993,7 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     "Answer all rows of a file with a model."
-    from iris_nb.batch import BatchOptions, predict_file, progress_bar
-    from iris_nb.predictor import Predictor
+    from iris_nb.batch import BatchOptions
     from iris_nb.streams import limits_of
 
     options = BatchOptions(
@@ -1002,13 +1001,26 @@ def predict(
         decimal, limits_of(_settings()),
     )  # fmt: skip
     _check_predict(target, as_json)
-    cache = _settings().data / "cache" / "compiled"
-    predictor = Predictor.load(model, compiled=cache if compiled else None)
-    with progress_bar(source) as progress:
-        result = predict_file(predictor, source, target, options, progress)
-    _show_predicted(result, options, target, as_json)
+    _show_predicted(_predicted(model, source, target, options, compiled), options, target, as_json)
 
-# %% ../nbs/90_cli.ipynb #38c16ced
+# %% ../nbs/90_cli.ipynb #3a6ec32b
+def _predicted(model: str, source: str, target: str, options: Any, compiled: bool) -> Any:
+    "Load the model and answer; whoever stops it is told what became of the output."
+    from iris_nb.background import Stopped, stoppable
+    from iris_nb.batch import predict_file, progress_bar
+    from iris_nb.predictor import Predictor
+
+    cache = _settings().data / "cache" / "compiled"
+    try:
+        with stoppable():
+            predictor = Predictor.load(model, compiled=cache if compiled else None)
+            with progress_bar(source) as progress:
+                return predict_file(predictor, source, target, options, progress)
+    except Stopped as stopped:
+        nothing = "" if target == "-" else "; nothing was written"
+        raise StoppedError(f"stopped by {stopped}{nothing}", stopped.number) from None
+
+
 def _check_predict(target: str, as_json: bool) -> None:
     "Warn that a stream is not whole or nothing; refuse to mix it with JSON."
     if target != "-":
@@ -1070,7 +1082,7 @@ def promote(
         typer.echo("" if page is None else f"Page: {page}", nl=page is not None)
     raise typer.Exit(found.exit_code)
 
-# %% ../nbs/90_cli.ipynb #f781d74d
+# %% ../nbs/90_cli.ipynb #2fc56256
 ModelName = Annotated[
     str, typer.Argument(metavar="NAME", help="a registered model, which has its table's name; all if not given")
 ]
@@ -1126,7 +1138,7 @@ def history(name: ModelName = "", as_json: AsJson = False) -> None:
         for remark in model["remarks"]:
             typer.echo(f"iris-nb: {remark}", err=True)
 
-# %% ../nbs/90_cli.ipynb #07afe794
+# %% ../nbs/90_cli.ipynb #aec70576
 @app.command()
 def rollback(
     name: Annotated[

@@ -21,7 +21,7 @@ from .evaluation import error_bound
 from .statistics import FEWEST, Rope, bayesian_t, corrected_error
 
 # %% auto #0
-__all__ = ['PROMOTE', 'HOLD', 'REJECT', 'WORDS', 'Evidence', 'CHECKS', 'MARKS', 'gravest', 'GateTerms', 'terms_from',
+__all__ = ['PROMOTE', 'HOLD', 'REJECT', 'WORDS', 'Evidence', 'NOT_MADE', 'CHECKS', 'MARKS', 'gravest', 'GateTerms', 'terms_from',
            'terms_table', 'Finding', 'weigh', 'weigh_rows', 'visible_loss', 'weigh_folds', 'rows_needed', 'Change',
            'schema_changes', 'Reason', 'Verdict', 'way_of', 'comparison_of', 'judge_promotion', 'power_words',
            'verdict_lines', 'wrapped']
@@ -42,7 +42,7 @@ def _term(default: float, low: float, high: float, says: str) -> Any:
     "A threshold: its default, its range, its meaning."
     return field(default=default, metadata={"low": low, "high": high, "says": says})
 
-# %% ../nbs/56_gate.ipynb #5fb5265d
+# %% ../nbs/56_gate.ipynb #b35153e4
 @dataclass(frozen=True)
 class GateTerms:
     "The thresholds of the gate."
@@ -322,7 +322,7 @@ def _count(number: int, word: str) -> str:
     plural = {"match": "matches"}.get(word, f"{word}s")
     return f"{number:,} {word if number == 1 else plural}"
 
-# %% ../nbs/56_gate.ipynb #b4633042
+# %% ../nbs/56_gate.ipynb #9e42b31e
 def _files(evidence: Evidence, terms: GateTerms) -> Reason:
     found = evidence.get("files") or {"verified": False, "fault": "they were not looked at"}
     if found["verified"]:
@@ -353,7 +353,7 @@ def _ended(evidence: Evidence, terms: GateTerms) -> Reason:
     found = ", ".join([str(run["status"]), *(["uncommitted code"] if run.get("dirty") else [])])
     return Reason("run", word, found, "done", said)
 
-# %% ../nbs/56_gate.ipynb #6244b434
+# %% ../nbs/56_gate.ipynb #0153cd61
 def _leakage(evidence: Evidence, terms: GateTerms) -> Reason:
     found = evidence.get("leakage")
     if not found:
@@ -366,11 +366,14 @@ def _leakage(evidence: Evidence, terms: GateTerms) -> Reason:
     return Reason("leakage audit", word, (" and ".join(counts) or "clean") + quiet, "clean", said)
 
 
+NOT_MADE = "not made"  # what is found of a check that does not stand in the way and was not made
+
+
 def _shuffled(evidence: Evidence, terms: GateTerms) -> Reason:
     found = evidence.get("permutation")
     if not found:
         said = "the run made no control with shuffled labels (-p models.control_rounds=20 would)"
-        return Reason("shuffled labels", PROMOTE, "not made", "at chance", said)
+        return Reason("shuffled labels", PROMOTE, NOT_MADE, "at chance", said)
     word = REJECT if found["leaks"] else HOLD if not found["above_shuffled"] else PROMOTE
     shown = {REJECT: "above chance", HOLD: "as good as the real ones", PROMOTE: "at chance"}[word]
     word = PROMOTE if word == HOLD and found.get("silenced") else word
@@ -410,7 +413,7 @@ def _errors(scores: Mapping[str, Any]) -> tuple[int, int]:
     right, rows = (sum(numbers) for numbers in zip(*_recalls(scores).values(), strict=True))
     return rows - right, rows
 
-# %% ../nbs/56_gate.ipynb #a626d9fd
+# %% ../nbs/56_gate.ipynb #d604cd48
 def _recall(evidence: Evidence, terms: GateTerms) -> Reason:
     scores, wanted = evidence.get("scores"), f"at least {terms.recall:g}"
     if not scores:
@@ -488,7 +491,7 @@ def comparison_of(
     refit = evidence.get("refit") or {"differences": [], "test_to_train": 0.25}
     return weigh_folds(refit["differences"], refit["test_to_train"], terms.margin, terms)
 
-# %% ../nbs/56_gate.ipynb #eb57d788
+# %% ../nbs/56_gate.ipynb #58046748
 def _comparison_sentence(evidence: Evidence, terms: GateTerms, way: str, found: Finding) -> str:
     "What was compared, and what it shows."
     if way == "rows":
@@ -514,7 +517,7 @@ def _comparison_sentence(evidence: Evidence, terms: GateTerms, way: str, found: 
     }
     return f"{how}{bounds}, {end[found.outcome]}"
 
-# %% ../nbs/56_gate.ipynb #2af35e36
+# %% ../nbs/56_gate.ipynb #6b4858fa
 def _probabilities(evidence: Evidence, terms: GateTerms) -> Reason:
     wanted = f"loses at most {terms.brier_margin:g}"
     if reason := _no_rival("Brier score", evidence):
@@ -652,7 +655,7 @@ def _more(rows: int, found: Finding, terms: GateTerms) -> str:
         return ""
     return f"; if the two are equal, showing it for {terms.margin:g} takes about {needed:,} rows"
 
-# %% ../nbs/56_gate.ipynb #69602583
+# %% ../nbs/56_gate.ipynb #88d6aafa
 MARKS = {PROMOTE: "ok", HOLD: "HOLD", REJECT: "REJECT"}
 
 
@@ -661,7 +664,7 @@ def verdict_lines(
     width: int = 80,  # of the terminal, in characters
 ) -> list[str]:  # the table of the checks, then the reasons
     "A verdict as lines of text."
-    cells = [(MARKS[r.verdict], r.check, r.found, r.wanted) for r in verdict.reasons]
+    cells = [("-" if r.found == NOT_MADE else MARKS[r.verdict], r.check, r.found, r.wanted) for r in verdict.reasons]
     wide = max(len(cell[1]) for cell in cells)
     room = width - 8 - wide - 2 - max(len(cell[3]) for cell in cells) - 1
     lines = [f"{'':8}{'check':{wide}}  {'found':{room}} wanted"]

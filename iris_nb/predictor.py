@@ -341,12 +341,12 @@ def _sureness(by: _Loaded, proba: Floats, columns: Columns) -> dict[str, npt.NDA
         found |= {"domain": by.domain.mark(distance), "distance": distance}
     return found
 
-# %% ../nbs/51_predictor.ipynb #9ef46c6b
+# %% ../nbs/51_predictor.ipynb #0e820cb6
 class Answer(NamedTuple):
     "What is said of a single row."
 
     label: Any  # the likeliest class, in the kind of the target
-    proba: dict[str, float]  # class, as text → its probability
+    proba: dict[Any, float]  # class, in the kind of the target → its probability
     outside: str  # where the row leaves the contract; empty if it does not
     set: tuple[Any, ...] | None = None  # the classes that cannot be ruled out; None if unknown or not asked
     domain: str | None = None  # "in", "edge" or "out"; None if unknown or not asked
@@ -421,7 +421,7 @@ class _Columnwise(_Loaded):
         "The probability of every class for every row."
         return self.answer(read_rows(rows, self.contract).columns)
 
-# %% ../nbs/51_predictor.ipynb #401e0d0d
+# %% ../nbs/51_predictor.ipynb #3004d1fa
 class Predictor(_Columnwise):
     "A saved model that answers rows; safe to use from many threads."
 
@@ -450,7 +450,7 @@ class Predictor(_Columnwise):
         row: Mapping[str, Any],  # column → value; a missing value is None
         sure: bool = False,  # whether to say how sure the answer is, which takes longer
     ) -> Answer:  # label, probabilities and remark, and how sure that is
-        "The answer to a single row, the same as `predict` gives, without the detour by a DataFrame."
+        "The answer to a single row, the same as `predict` gives to a table of it, without the detour by a DataFrame."
         return _one(self, row, sure)
 
 
@@ -477,7 +477,7 @@ def _tidy(by: Predictor, read: Rows, sure: bool) -> pd.DataFrame:
     found = found.astype({name: "str" for name in ("set", "domain", "outside") if name in found})
     return pd.concat([label, proba_frame(proba, by.classes, read.index), found], axis=1)
 
-# %% ../nbs/51_predictor.ipynb #20c25363
+# %% ../nbs/51_predictor.ipynb #b425bc8f
 _CELL: dict[str, Any] = {"category": object, "date": "datetime64[us]"}
 
 
@@ -494,7 +494,7 @@ def _one(by: Predictor, row: Mapping[str, Any], sure: bool) -> Answer:
         columns = {c.name: np.array([value], dtype=_CELL.get(c.kind, np.float64)) for c, value in features}
     if proba is None:
         proba = by.answer(columns)[0].tolist()
-    answer = Answer(by._values[proba.index(max(proba))], dict(zip(by.classes, proba, strict=True)), outside)
+    answer = Answer(by._values[proba.index(max(proba))], dict(zip(by._values, proba, strict=True)), outside)
     return answer._replace(**_sure_of_one(by, proba, columns)) if sure else answer
 
 # %% ../nbs/51_predictor.ipynb #162e7ec5

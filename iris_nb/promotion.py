@@ -421,7 +421,7 @@ def _fetch(store: Store, mlflow_run: str, target: Path, run: str) -> Path:
             store.client.download_artifacts(mlflow_run, path, str(target))
     return target
 
-# %% ../nbs/57_promotion.ipynb #66be10af
+# %% ../nbs/57_promotion.ipynb #5caaa1e1
 def _manifest(side: Side) -> dict[str, Any]:
     "The manifest of a side, under its seal."
     if side.here:
@@ -459,7 +459,7 @@ def _verified(store: Store, settings: Settings, side: Side, expected: str) -> Mo
     study = str(side.facts("training/training.json").get("model_sha256") or "")
     if expected and study and expected != study:
         raise ModelFileError("the registry and the run do not agree on the hash of the model")
-    found = resolve_model(f"models:/{side.name}/{side.version}", settings)
+    found = resolve_model(f"models:/{side.name}/{side.version}", settings, stored=True)
     return load_model(found.folder, found.sha256)
 
 # %% ../nbs/57_promotion.ipynb #835090ea
@@ -814,7 +814,7 @@ def promotion_lines(
         lines += ["", *(line for text in told for line in wrapped(text, width))]
     return [*lines, "", *_next(found, width)]
 
-# %% ../nbs/57_promotion.ipynb #d0139fba
+# %% ../nbs/57_promotion.ipynb #2127511c
 def _headline(found: Promotion) -> str:
     "The verdict, and what became of it."
     word = found.verdict.verdict if found.verdict else ""
@@ -848,7 +848,7 @@ def _next(found: Promotion, width: int) -> list[str]:
     "What to do now, and where the evidence is; a command stands on a line of its own."
     again, lines = f"  iris-nb promote {found.name}/{found.version}", []
     if found.action in ("promote", "force") and found.champion:
-        lines += ["To go back:", '  iris-nb rollback --reason "…"']
+        lines += ["To go back:", f'  iris-nb rollback {found.name} --reason "…"']
     elif not found.promoted and found.verdict and found.verdict.forcible:
         lines += ["To promote it all the same, on record:", f'{again} --force --reason "…"']
     elif found.action == "none" and found.promoted:

@@ -372,17 +372,17 @@ def _local_folder(uri: str) -> Path | None:
         return None
     return Path(url2pathname(parts.path))
 
-# %% ../nbs/54_registry.ipynb #343226ac
+# %% ../nbs/54_registry.ipynb #77e5a989
 def verified_copy(
     store: Store,  # as from `open_store`
     one: Listed,  # a version
     cache: Path,  # the folder of copies
+    stored: bool = False,  # whether to look at the stored files again, where that takes a download
 ) -> Path:  # the model folder in the copy
-    "A copy of a version's files on this machine, every one as recorded."
+    "A copy of a version's files on this machine, every one as recorded; stored files that are at hand must be so, too."
     what, files = f"{one.name} version {one.version}", recorded_hashes(one, store.key)
     final = cache / sha256_bytes(json.dumps(files, sort_keys=True).encode())
-    if not os.path.lexists(final):
-        _download(store, one, files, final)
+    _fetch(store, one, files, final, stored)
     if faults := folder_faults(final, files):
         raise ModelFileError(
             f"the copy of {what} in {final.parent.name}/{final.name[:12]}… is not what was registered: {_few(faults)}; it is not loaded; delete that folder, and it is fetched again"
@@ -390,18 +390,25 @@ def verified_copy(
     return final / MODEL_PLACE
 
 
-def _download(store: Store, one: Listed, files: dict[str, str], final: Path) -> None:
-    "Fetch a version's files, verify them, and give them their place."
+def _fetch(store: Store, one: Listed, files: dict[str, str], final: Path, stored: bool) -> None:
+    "Verify a version's stored files, and give a copy its place if there is none."
     what, cache = f"{one.name} version {one.version}", final.parent
-    cache.mkdir(parents=True, exist_ok=True)
-    _tidy(cache)
-    with answering(f"downloading {what}"):
+    there = os.path.lexists(final)
+    with answering(f"reading the files of {what}"):
         uri = store.client.get_model_version_download_uri(one.name, one.version)
+        local = _local_folder(uri)
+        if there and local is None and not stored:
+            return
         _refuse(what, store_faults(store, uri, files))
+        if there and local is not None:
+            _refuse(what, folder_faults(local, files))
+            return
+        cache.mkdir(parents=True, exist_ok=True)
+        _tidy(cache)
         with tempfile.TemporaryDirectory(prefix=".new-", dir=cache, ignore_cleanup_errors=True) as place:
             folder = fetch_files(store, uri, Path(place))
             _refuse(what, folder_faults(folder, files))
-            with suppress(OSError):  # another process was faster; its copy is verified like this one
+            with suppress(OSError):  # there was a copy, or another process was faster; it is verified like this one
                 folder.rename(final)
 
 # %% ../nbs/54_registry.ipynb #4184ed11
@@ -456,11 +463,12 @@ def _numbered(store: Store, number: str) -> Listed | None:
         raise UnknownModelError(f"version {number} could be that of {names}; write NAME/{number}")
     return found[0] if found else None
 
-# %% ../nbs/54_registry.ipynb #048a0719
+# %% ../nbs/54_registry.ipynb #a9200e76
 def resolve_model(
     source: str,  # an alias, `NAME@alias`, `NAME/3`, the same after `models:/`, a run's id or name, or `latest`
     settings: Settings,  # the settings in force
     name: str = "",  # of the registered model, for an alias alone
+    stored: bool = False,  # as in `verified_copy`
 ) -> Found:  # a verified folder
     "The verified model folder that a name means."
     asked, unknown = source.strip(), ""
@@ -480,7 +488,7 @@ def resolve_model(
     if one is None:
         also = f"; as a run: {unknown}" if unknown else ""
         raise UnknownModelError(f"no model has the alias '{asked}'{_existing(list_versions(store, name))}{also}")
-    folder = verified_copy(store, one, settings.data / "cache" / "registry")
+    folder = verified_copy(store, one, settings.data / "cache" / "registry", stored)
     where = f"models:/{one.name}/{one.version}"
     return Found(folder, one.sha256, one.name, one.version, one.aliases, run or one.run, where)
 

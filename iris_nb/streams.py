@@ -136,7 +136,7 @@ def format_of_name(
         )
     return _ENDINGS[path.suffix], name.casefold().endswith(".gz")
 
-# %% ../nbs/58_streams.ipynb #3486741d
+# %% ../nbs/58_streams.ipynb #d27c71c0
 class _Tap(io.RawIOBase):
     "A binary file of which the first bytes were read already; counts what it hands out."
 
@@ -149,7 +149,10 @@ class _Tap(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         wanted = len(buffer)
         data, self.first = self.first[:wanted], self.first[wanted:]
-        data = data or self.raw.read(wanted)
+        try:
+            data = data or self.raw.read(wanted)
+        except OSError as error:
+            raise TableError(f"the input cannot be read: {error.strerror}") from None
         buffer[: len(data)] = data
         self.count += len(data)
         return len(data)
@@ -542,7 +545,7 @@ def _json_block(lines: list[str], names: list[str], done: int, file: str) -> Blo
     batch = pa.RecordBatch.from_arrays(columns, schema=pa.schema([(name, pa.string()) for name in names]))
     return Block(file, batch, np.array(rows, dtype=np.int64), torn)
 
-# %% ../nbs/58_streams.ipynb #f09da758
+# %% ../nbs/58_streams.ipynb #3db4bfd3
 def _open_json(source: _Source, pieces: Iterator[bytes], encoding: str) -> _Opened:
     name, limits = source.name, source.limits
     some = _json_lines(_letters(pieces, encoding, name), limits, name)
@@ -556,7 +559,9 @@ def _open_json(source: _Source, pieces: Iterator[bytes], encoding: str) -> _Open
     names = _json_names(first, limits, name)
     if not names:
         why = _parse_json(first[0])
-        raise TableError(f"{name} has no columns: {why if isinstance(why, str) else 'its objects are empty'}")
+        raise TableError(
+            f"{name} has no columns: {'its first line ' + why if isinstance(why, str) else 'its objects are empty'}"
+        )
     _check_header(names, name)
     step = max(1, min(TEXT_ROWS, (1 << 22) // len(names)))  # cells that are not there take room, too
 
@@ -1270,7 +1275,7 @@ def _joined(lines: pa.Array) -> Any:
     ends = np.frombuffer(offsets, dtype=np.int32)[lines.offset : lines.offset + len(lines) + 1]
     return memoryview(letters or b"")[ends[0] : ends[-1]]
 
-# %% ../nbs/58_streams.ipynb #43b5fe1d
+# %% ../nbs/58_streams.ipynb #ec3e14bc
 @contextmanager
 def _packed(raw: BinaryIO, packed: bool) -> Generator[BinaryIO]:
     if not packed:
@@ -1279,7 +1284,20 @@ def _packed(raw: BinaryIO, packed: bool) -> Generator[BinaryIO]:
     with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=6) as file:
         yield file  # type: ignore[misc]
 
-# %% ../nbs/58_streams.ipynb #8fc6e161
+
+@contextmanager
+def _writable(what: str) -> Generator[None]:
+    "Say what cannot be written, and why; what was read is no concern of this."
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if what == "standard output":  # Python would try again at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise ParameterError(f"{what} cannot be written: {error.strerror or error}") from None
+
+# %% ../nbs/58_streams.ipynb #4c7615e9
 @contextmanager
 def open_writer(
     path: Path | str,  # the file; "-" for standard output
@@ -1290,13 +1308,18 @@ def open_writer(
 ) -> Generator[Writer]:  # takes batches until the block ends; then the file appears
     "Write a table whole or not at all (standard output excepted)."
     if str(path) == "-":
-        with _packed(sys.stdout.buffer, packed) as sink:
+        with _writable("standard output"), _packed(sys.stdout.buffer, packed) as sink:
             writer = Writer(sink, form, schema, raw)
             yield writer
             writer.close()
-        sys.stdout.buffer.flush()
+            sys.stdout.buffer.flush()
         return
-    with whole_file(path) as temporary, temporary.open("wb") as file, _packed(file, packed) as sink:
+    with (
+        _writable(f"'{path}'"),
+        whole_file(path) as temporary,
+        temporary.open("wb") as file,
+        _packed(file, packed) as sink,
+    ):
         writer = Writer(sink, form, schema, raw)
         yield writer
         writer.close()

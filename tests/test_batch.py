@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from conftest import Project, clean_environment
 from hypothesis import given
 from hypothesis import settings as how
 from hypothesis import strategies as st
@@ -253,6 +254,8 @@ def test_nothing_is_written_when_the_input_is_bad(predictor: Predictor, tmp_path
         ("in.csv", "out.csv", {"rejects": "in.csv"}),
         ("in.csv", "out.csv", {"outside": "perhaps"}),
         ("in.csv", "out.csv", {"jobs": 0}),
+        ("in.csv", "out.csv", {"decimal": "x"}),
+        ("in.csv", "in.csv/out.csv", {}),
         ("in.csv", "out.csv", {"strict": True, "rejects": "no.csv"}),
         ("in.csv", "-", {}),
         ("label.csv", "out.csv", {}),
@@ -338,6 +341,49 @@ def test_nothing_to_answer_is_answered(predictor: Predictor, tmp_path: Path) -> 
             else ["label", "p:=virginica", "p:setosa"]
         )
         assert parquet.read_table(tmp_path / f"out-{ending}.parquet").num_rows == 0
+
+
+def test_a_stop_by_the_system_leaves_nothing(project: Project, predictor: Predictor, tmp_path: Path) -> None:
+    source = write(good_rows(300_000), tmp_path / "in.csv")
+    save_model(tmp_path / "model", predictor._model.pipeline, {"classes": list(CONTRACT.classes)}, CONTRACT)
+    out = tmp_path / "out" / "out.csv"
+    process = project.start("predict", str(source), str(out), "--model", str(tmp_path / "model"))
+    deadline = time.monotonic() + 60
+    while process.poll() is None and not (out.parent.is_dir() and any(out.parent.iterdir())):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143 and "stopped by SIGTERM; nothing was written" in str(said)
+    assert not list(out.parent.iterdir())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_a_full_standard_output_is_a_sentence(project: Project, predictor: Predictor, tmp_path: Path) -> None:
+    source = write(good_rows(30), tmp_path / "in.csv")
+    save_model(tmp_path / "model", predictor._model.pipeline, {"classes": list(CONTRACT.classes)}, CONTRACT)
+    words = [
+        str(Path(sys.executable).with_name("iris-nb")),
+        "predict",
+        str(source),
+        "-",
+        "--format",
+        "csv",
+        "--model",
+        str(tmp_path / "model"),
+    ]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            words,
+            cwd=project.home,
+            env=clean_environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2 and "standard output cannot be written: No space left" in done.stderr
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
 
 
 def test_killed_in_the_middle_leaves_no_output(predictor: Predictor, tmp_path: Path) -> None:

@@ -20,8 +20,10 @@ from hypothesis import strategies as st
 from team import connect_to, mlflow_server, postgres, register, settings_of
 
 from iris_nb.errors import InputError, LedgerError, ModelFileError, StoreError, UnknownModelError
+from iris_nb.files import sha256_file
 from iris_nb.ledger import (
     ENTRY_TAG,
+    HEAD_TAG,
     Entry,
     _sealed,
     _write,
@@ -298,6 +300,26 @@ def test_a_ledger_that_is_gone_is_missed(kept: Store) -> None:
     kept.client.delete_registered_model("iris.ledger")
     faults = verify_ledger(kept, "iris")
     assert "the ledger once ended with entry 5" in faults[0] and "the ledger has no entry" in faults[1]
+
+
+def test_a_note_of_the_end_that_is_gone_is_missed(kept: Store) -> None:
+    kept.client.delete_registered_model_tag("iris", HEAD_TAG)
+    (fault,) = verify_ledger(kept, "iris")
+    assert "no note of its ledger's last entry" in fault
+    decide(kept, "hold", "3", "1")
+    assert verify_ledger(kept, "iris") == []
+
+
+def test_evidence_that_was_changed_is_named(settings: Settings, store: Store) -> None:
+    path = settings.reports / "20261122T203015-iris-5f0a" / "promotions" / "one.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    evidence = {"run": "20261122T203015-iris-5f0a", "sha256": sha256_file(path)}
+    append(store, "iris", {"who": "anna", "action": "hold", "to": "1", "evidence": evidence})
+    assert verify_ledgers(settings)["iris"] == []
+    path.write_text("{ }")
+    (fault,) = verify_ledgers(settings)["iris"]
+    assert "promotions/one.json is not what any entry names" in fault
 
 
 def test_a_chain_that_was_written_anew_wants_the_key(home: Path, kept: Store) -> None:

@@ -131,7 +131,9 @@ def test_no_rows_have_no_answers_in_the_right_columns(rows: Any, messy: Predicto
 )
 def test_labels_come_back_in_the_kind_of_the_target(classes: tuple[Any, ...], kind: str, tmp_path: Path) -> None:
     table = messy_table(classes=classes)
-    answer = predictor_for(tmp_path, candidate_named("forest"), table).predict(table)
+    predictor = predictor_for(tmp_path, candidate_named("forest"), table)
+    answer, one = predictor.predict(table), predictor.one(table[FEATURES].iloc[0].to_dict())
+    assert one.label == answer["label"].iloc[0] and one.proba[one.label] == max(one.proba.values())
     assert answer["label"].dtype == kind
     assert set(answer["label"]) <= set(classes)
     assert (answer["label"] == table["answer"].to_numpy()).mean() > 0.9

@@ -320,6 +320,15 @@ def test_what_was_added_or_leads_out_is_named(registry: Registry, said: str, pla
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
+@pytest.mark.parametrize("said", ["MLmodel was changed", "evil.py was added"])
+def test_stored_files_are_guarded_where_there_is_a_copy(registry: Registry, said: str) -> None:
+    """Without this, whoever trained a model would go on with a good copy of what nobody else can load."""
+    assert resolve_model("production", registry.settings).version == "1"
+    _flip(registry.stored / "MLmodel") if "changed" in said else ADDED[said](registry.stored)
+    with pytest.raises(ModelFileError, match=f"the stored files of .*{said}"):
+        resolve_model("production", registry.settings)
+
+
 def test_a_copy_that_is_a_link_is_refused(registry: Registry) -> None:
     folder = resolve_model("production", registry.settings).folder.parent.parent
     shutil.move(folder, registry.settings.home / "moved")
