@@ -178,7 +178,7 @@ def test_a_page_that_claims_two_gigabytes_is_refused_from_its_header(tmp_path: P
 def test_real_bombs_are_refused_in_seconds_and_little_memory(tmp_path: Path) -> None:
     """Made by a process of their own, so that their size is not this one's."""
     program = (
-        "import sys, pyarrow as pa, gzip\n"
+        "import sys, pyarrow as pa, gzip, random\n"
         "from pyarrow import parquet\n"
         "z = pa.table({'x': pa.repeat(0.0, 260_000_000)})\n"
         "o = dict(use_dictionary=False, data_page_size=(1 << 31) - 1, max_rows_per_page=1 << 30)\n"
@@ -187,7 +187,7 @@ def test_real_bombs_are_refused_in_seconds_and_little_memory(tmp_path: Path) -> 
         "    f.write(b'a,b\\n')\n"
         "    for _ in range(100): f.write(b'0,0\\n' * 500_000)\n"
         "with gzip.open(sys.argv[1] + '/line.csv.gz', 'wb') as f:\n"
-        "    for _ in range(100): f.write(b'0' * 1_000_000)\n"
+        "    for n in range(100): f.write(random.Random(n).randbytes(500_000).hex().encode())\n"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, timeout=300)
     for name, setting in (("page.parquet", "PAGE_MB"), ("a.csv.gz", "INFLATION"), ("line.csv.gz", "ROW_MB")):
