@@ -291,7 +291,7 @@ def _row(result: dict[str, Any]) -> dict[str, Any]:
     version = f"{model['name']}/{model['version']}" if model["version"] else ""
     return result | {"best model": result["chosen"], "score": score, "model": version}
 
-# %% ../nbs/90_cli.ipynb #a2442810
+# %% ../nbs/90_cli.ipynb #51390c23
 @app.command()
 def show(
     asked: Annotated[
@@ -299,14 +299,14 @@ def show(
     ] = "latest",
     as_json: AsJson = False,
 ) -> None:
-    "Show one run, and what came of reproducing it."
+    "Show one run, and what came of reproducing it and of promoting its model."
     from iris_nb.pipeline import summarize
-    from iris_nb.reproduce import attestations_of
-    from iris_nb.runs import find_run, read_run
+    from iris_nb.runs import ATTESTED, PROMOTIONS, find_run, read_run, records_in
 
     run_dir = find_run(_settings().reports, asked)
-    attested = [{key: a.get(key) for key in ("when", "verdict", "reason")} for a in attestations_of(run_dir)]
-    result = summarize(run_dir, read_run(run_dir)) | {"attestations": attested}
+    attested = [{key: a[key] for key in ("when", "verdict", "reason")} for a in records_in(run_dir / ATTESTED)]
+    judged = [_judged(record) for record in records_in(run_dir / PROMOTIONS)]
+    result = summarize(run_dir, read_run(run_dir)) | {"attestations": attested, "promotions": judged}
     if as_json:
         _print_json(result)
         return
@@ -316,7 +316,21 @@ def show(
         typer.echo(f"{result['run']}: {result['status']}" + (f" ({result['error']})" if result["error"] else ""))
     _print_table(result["stages"], ["name", "status", "seconds", "reason", "cached_from"])
     for one in attested:
-        typer.echo(f"reproduced {one['when']}: {one['verdict']} ({one['reason']})")
+        typer.echo(f"reproduced {_minute(one['when'])} UTC: {one['verdict']} ({one['reason']})")
+    for one in judged:
+        forced = f", forced: {one['reason']}" if one["action"] == "force" else ""
+        typer.echo(f"judged {_minute(one['when'])} UTC: {one['model']}/{one['version']} {one['verdict']}{forced}")
+
+
+def _judged(record: dict[str, Any]) -> dict[str, Any]:
+    "A verdict on a promotion, in short."
+    challenger, champion = record["challenger"], record["champion"] or {}
+    named = {"model": challenger["name"], "version": challenger["version"], "from": champion.get("version")}
+    return {"when": record["when"], **named, **{key: record[key] for key in ("verdict", "action", "reason")}}
+
+
+def _minute(moment: str) -> str:
+    return moment[:16].replace("T", " ")
 
 # %% ../nbs/90_cli.ipynb #1de9f0ad
 def _report_of(run_dir: Path) -> Path:
@@ -1082,7 +1096,7 @@ def promote(
         typer.echo("" if page is None else f"Page: {page}", nl=page is not None)
     raise typer.Exit(found.exit_code)
 
-# %% ../nbs/90_cli.ipynb #2fc56256
+# %% ../nbs/90_cli.ipynb #7dd31c15
 ModelName = Annotated[
     str, typer.Argument(metavar="NAME", help="a registered model, which has its table's name; all if not given")
 ]
@@ -1102,8 +1116,8 @@ def models(name: ModelName = "", as_json: AsJson = False) -> None:
         | {
             "model": f"{row['model']}/{row['version']}",
             "aliases": ", ".join(row["aliases"]),
-            "in production since": row["since"][:16].replace("T", " "),
-            "registered": row["registered"][:16].replace("T", " "),
+            "in production since": _minute(row["since"]),
+            "registered": _minute(row["registered"]),
             "score": f"{row['metric']} {row['score']}".strip(),
             "signed": "yes" if row["signed"] else "no",
         }
@@ -1111,7 +1125,7 @@ def models(name: ModelName = "", as_json: AsJson = False) -> None:
     ]
     _print_table(shown, ["model", "aliases", "in production since", "registered", "gate", "score", "signed", "run"])
 
-# %% ../nbs/90_cli.ipynb #70220116
+# %% ../nbs/90_cli.ipynb #c3d29c2c
 @app.command()
 def history(name: ModelName = "", as_json: AsJson = False) -> None:
     "Show what was decided about the models: when, by whom, why, and where MLflow's alias disagrees."
@@ -1126,7 +1140,7 @@ def history(name: ModelName = "", as_json: AsJson = False) -> None:
         entry
         | {
             "entry": f"{model['model']} {entry['number']}",
-            "when": entry["time"][:16].replace("T", " "),
+            "when": _minute(entry["time"]),
             "reasons": reasons_in_words(entry["reasons"]),
             "evidence": entry["evidence"].get("run", ""),
         }

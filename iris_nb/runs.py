@@ -23,9 +23,10 @@ from .errors import InputError, UnknownRunError, did_you_mean, name_list
 from .files import read_json, sha256_bytes, sha256_file, write_json
 
 # %% auto #0
-__all__ = ['LOCK_NAME', 'MANIFEST_NAME', 'FORMAT', 'ENTRIES', 'STAGE_ENTRIES', 'AT_THE_END', 'new_run_id', 'is_held',
-           'blank_record', 'blank_stage', 'seal_of', 'write_manifest', 'begin_run', 'read_run', 'mark_killed',
-           'read_evidence', 'FileCheck', 'check_files', 'list_runs', 'find_run', 'delete_run']
+__all__ = ['LOCK_NAME', 'MANIFEST_NAME', 'FORMAT', 'ENTRIES', 'STAGE_ENTRIES', 'AT_THE_END', 'ATTESTED', 'PROMOTIONS',
+           'new_run_id', 'is_held', 'blank_record', 'blank_stage', 'seal_of', 'write_manifest', 'write_record',
+           'records_in', 'begin_run', 'read_run', 'mark_killed', 'read_evidence', 'FileCheck', 'check_files',
+           'list_runs', 'find_run', 'delete_run']
 
 # %% ../nbs/05_runs.ipynb #9c031142
 def new_run_id(
@@ -101,7 +102,39 @@ def write_manifest(
     "Write a manifest whole, under a fresh seal."
     return write_json(run_dir / MANIFEST_NAME, record | {"seal": seal_of(record)})
 
-# %% ../nbs/05_runs.ipynb #1891436f
+# %% ../nbs/05_runs.ipynb #dcdd0034
+ATTESTED = "attestations"  # folder for what reproducing the run showed
+PROMOTIONS = "promotions"  # folder for the verdicts on promoting its model
+
+
+def write_record(
+    folder: Path,  # where records of this kind belong
+    record: dict[str, Any],  # what it says; `when` is the moment it was made, in ISO 8601
+) -> Path:  # the file
+    "Keep a record under its seal."
+    record = json.loads(json.dumps(record, allow_nan=False))  # as it will be read again
+    stamp = re.sub(r"[^0-9T]", "", record["when"].partition("+")[0])
+    number = 1
+    while (path := folder / f"{stamp}{f'-{number}' if number > 1 else ''}.json").exists():
+        number += 1
+    return write_json(path, record | {"seal": seal_of(record)})
+
+
+def records_in(
+    folder: Path,  # where records of this kind belong
+) -> list[dict[str, Any]]:  # newest first; edited or damaged ones are passed over
+    "The records that are as they were written."
+    found = []
+    for path in sorted(folder.glob("*.json"), key=lambda path: (len(path.stem), path.stem), reverse=True):
+        try:
+            record = read_json(path)
+        except (OSError, ValueError):
+            continue
+        if isinstance(record, dict) and "when" in record and record.get("seal") == seal_of(record):
+            found.append(record)
+    return sorted(found, key=lambda record: str(record["when"]), reverse=True)
+
+# %% ../nbs/05_runs.ipynb #f779557b
 @contextmanager
 def begin_run(
     reports: Path,  # the folder of all runs
@@ -126,7 +159,7 @@ def begin_run(
         hidden.rename(final)
         yield final
 
-# %% ../nbs/05_runs.ipynb #c223b904
+# %% ../nbs/05_runs.ipynb #e2e8d49a
 def read_run(
     path: Path,  # the folder of a run
 ) -> dict[str, Any]:  # its manifest
@@ -239,22 +272,22 @@ def check_files(
     changed = [name for name in recorded if name not in missing and sha256_file(path / name) != recorded[name]]
     return FileCheck(missing, changed)
 
-# %% ../nbs/05_runs.ipynb #291cacef
+# %% ../nbs/05_runs.ipynb #d4e3145c
 def list_runs(
     reports: Path,  # the folder of all runs
 ) -> list[dict[str, Any]]:  # their manifests, newest first
     "The manifests of all runs that can be read."
     records = []
-    for path in sorted(reports.glob("*/" + MANIFEST_NAME), reverse=True):
+    for path in reports.glob("*/" + MANIFEST_NAME):
         if path.parent.name.startswith("."):
             continue
         try:
             records.append(read_run(path.parent))
         except UnknownRunError:
             continue
-    return records
+    return sorted(records, key=lambda r: (r["id"][:15], str(r.get("started")), r["id"]), reverse=True)
 
-# %% ../nbs/05_runs.ipynb #d0c321d7
+# %% ../nbs/05_runs.ipynb #a7477ca9
 def find_run(
     reports: Path,  # the folder of all runs
     asked: str,  # an id, a unique beginning of one, a name, or `latest`

@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +30,11 @@ from iris_nb.promotion import (
     new_rows,
     promote,
     promotion_lines,
-    promotions_of,
     read_specification,
     refit,
 )
 from iris_nb.registry import open_store, version_of
+from iris_nb.runs import PROMOTIONS, records_in
 from iris_nb.settings import Settings, load_settings
 from iris_nb.tracking import Store, connect, tracking_uri
 
@@ -101,7 +100,7 @@ def test_a_dry_run_judges_and_writes_nothing(studied: tuple[Project, dict[str, A
     assert found.verdict is not None and found.verdict.verdict == PROMOTE, found.verdict.against
     assert found.version == studied[1]["model"]["version"] and found.record["evidence"]["champion"] is None
     assert files_of(studied[0]) == before
-    assert production(settings) == "" and promotions_of(run_dir) == []
+    assert production(settings) == "" and records_in(run_dir / PROMOTIONS) == []
     said = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert said["dry_run"] and said["exit_code"] == 0 and said["evidence"]["parity"]["labels_differ"] == 0
     assert max(len(line) for line in promotion_lines(found)) <= 80
@@ -215,14 +214,14 @@ def test_promote_hold_force_and_what_is_kept(played: tuple[Project, dict[str, An
     assert (done.action, done.exit_code, production(settings)) == ("promote", 0, "1")
     assert done.evidence_file is not None and done.evidence_file.parent.parent == Path(first["run_dir"])
     assert sha256_file(done.evidence_file) == done.evidence_sha256
-    kept = promotions_of(Path(first["run_dir"]))
+    kept = records_in(Path(first["run_dir"]) / PROMOTIONS)
     assert len(kept) == 1 and kept[0]["verdict"] == PROMOTE and kept[0]["action"] == "promote"
     mlflow_run = client.get_model_version("iris", "1").run_id
     (copied,) = client.list_artifacts(mlflow_run, "promotions")
     assert sha256_file(client.download_artifacts(mlflow_run, copied.path)) == done.evidence_sha256
 
     again = promote(settings, "first")
-    assert again.action == "none" and again.exit_code == 0 and len(promotions_of(Path(first["run_dir"]))) == 1
+    assert again.action == "none" and again.exit_code == 0 and len(records_in(Path(first["run_dir"]) / PROMOTIONS)) == 1
 
     held = promote(settings)
     assert held.verdict is not None and held.verdict.verdict == HOLD and held.exit_code == 1
@@ -238,10 +237,16 @@ def test_promote_hold_force_and_what_is_kept(played: tuple[Project, dict[str, An
     forced = promote(settings, bayes["run"], FEW, force=True, reason="the garden asks for it")
     assert (forced.action, forced.exit_code, production(settings)) == ("force", 0, "2")
     assert forced.verdict is not None and forced.verdict.verdict in (HOLD, REJECT)
-    record = promotions_of(Path(bayes["run_dir"]))[0]
+    record = records_in(Path(bayes["run_dir"]) / PROMOTIONS)[0]
     assert record["reason"] == "the garden asks for it" and record["action"] == "force"
-    if find_spec("iris_nb.ledger"):
-        assert [done.entry, held.entry, forced.entry] == [1, 2, 3]
+    assert [done.entry, held.entry, forced.entry] == [1, 2, 3]
+
+    (newest, before) = project.json("show", bayes["run"])["promotions"]
+    assert newest == {
+        "when": record["when"], "model": "iris", "version": "2", "from": "1", "verdict": record["verdict"],
+        "action": "force", "reason": "the garden asks for it",
+    } and (before["action"], before["reason"]) == ("hold", None)  # fmt: skip
+    assert "iris/2 HOLD, forced: the garden asks for it" in project.call("show", bayes["run"]).stdout
 
     back = promote(settings, "iris/1", FEW)
     assert back.champion == "2" and back.action in ("promote", "hold")

@@ -28,7 +28,6 @@ from iris_nb.files import read_json, sha256_bytes, sha256_file
 from iris_nb.kernel import pinned_environment
 from iris_nb.reproduce import (
     Terms,
-    attestations_of,
     child_environment,
     constraints_of,
     find_python,
@@ -36,7 +35,7 @@ from iris_nb.reproduce import (
     reproduce_bundle,
     reproduce_run,
 )
-from iris_nb.runs import read_evidence, write_manifest
+from iris_nb.runs import ATTESTED, read_evidence, records_in, write_manifest
 from iris_nb.sources import read_module
 
 COPIED = ("nbs", "iris_nb", "data/raw", "data/contracts", "settings.ini", "setup.py", "pyproject.toml", "README.md")
@@ -269,7 +268,7 @@ def test_identical_although_the_tree_was_dirty(
     assert hashes["recorded"] == hashes["left"] == hashes["right"] == sha256_file(run / "training/predictions.parquet")
     assert found["files"]["training/model/model.skops"]["left"] == found["files"]["training/model/model.skops"]["right"]
     assert Path(found["attestation"]).parent == run / "attestations"
-    assert "IDENTICAL" in [one["verdict"] for one in attestations_of(run)]
+    assert "IDENTICAL" in [one["verdict"] for one in records_in(run / ATTESTED)]
     read_evidence(run)  # the seal of the manifest still fits
 
 
