@@ -306,7 +306,7 @@ def conform(
         raise RowsError("; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} columns more" if len(wrong) > 5 else ""))
     return pd.DataFrame(series, index=frame.index, copy=False)
 
-# %% ../nbs/12_contract.ipynb #3039929f
+# %% ../nbs/12_contract.ipynb #027f9f67
 TARGET_NAMES = ("target", "label", "class", "species")
 
 
@@ -434,13 +434,13 @@ def _why_left_out(series: pd.Series, kind: str) -> tuple[str, str]:
         return "text", f"it is free text: {different} different texts in {len(values)} rows"
     return "", ""
 
-# %% ../nbs/12_contract.ipynb #0d3bb3ea
+# %% ../nbs/12_contract.ipynb #b4a01f32
 def _limits(values: pd.Series, kind: str) -> tuple[float | int | str | None, float | int | str | None]:
     if kind not in ("number", "integer", "date") or not len(values):
         return None, None
     low, high = values.min(), values.max()
     if kind == "date":
-        return pd.Timestamp(low).isoformat(), pd.Timestamp(high).isoformat()
+        return pd.Timestamp(low).isoformat(), None
     return (int(low), int(high)) if kind == "integer" else (float(low), float(high))
 
 
@@ -491,7 +491,7 @@ def check_names(
     if both:
         raise TableError(f"{name_list(both)} is both to be dropped and to be kept; say one of the two")
 
-# %% ../nbs/12_contract.ipynb #d2028093
+# %% ../nbs/12_contract.ipynb #9feb664c
 _UNIT = r"[kcmdhµun]?(m[23²³]?|g|l|s|mol|pa|bar|w|wh|j|cal|hz)(/(d?l|m[23²³]|kg|h|s))?|°[cf]|%|pp[mb]|mmhg|ft|h"
 
 
@@ -625,7 +625,7 @@ def _column_from_dict(value: Any, place: int) -> Column:
     _check_limits(column, where)
     return column
 
-# %% ../nbs/12_contract.ipynb #b5e6b085
+# %% ../nbs/12_contract.ipynb #28b5c78d
 def _check_limits(column: Column, where: str) -> None:
     for key, limit in (("minimum", column.minimum), ("maximum", column.maximum)):
         if limit is not None and column.role == "feature" and isinstance(limit, str) != (column.kind == "date"):
@@ -772,7 +772,7 @@ def _cells(cases: pd.DataFrame, rows: np.ndarray, at_fault: set[str]) -> pd.Data
     cells = cells.assign(row=rows[positions], rule=cells["check"].replace("not_nullable", "must not be missing"))
     return cells.sort_values(["row", "column"], kind="stable")
 
-# %% ../nbs/12_contract.ipynb #55fb983a
+# %% ../nbs/12_contract.ipynb #18ca8c15
 def check_contract(
     table: pd.DataFrame,  # typed columns
     rows: np.ndarray,  # the number of each row in the source, from 1

@@ -349,7 +349,7 @@ def _join(crew: Crew, helper: _Helper) -> _Helper:
     helper.send("job", crew.packed)
     return helper
 
-# %% ../nbs/28_workers.ipynb #96cfad01
+# %% ../nbs/28_workers.ipynb #5ee6e4cd
 def _hand(helper: _Helper, task: _Task) -> None:
     "Give a helper its next item."
     import cloudpickle
@@ -379,6 +379,8 @@ def _hear(crew: Crew, helper: _Helper, message: Any) -> None:
     with task.changed:
         task.settle(place, good, result)
         _hand(helper, task)
+        if len(task.waiting) >= crew.cores and list(task.under_way.values()).count(helper) < 2:
+            _hand(helper, task)
 
 
 def _send_home(crew: Crew, task: _Task) -> None:

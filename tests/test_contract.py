@@ -1,5 +1,6 @@
 """The contract: inferred, read, and held to."""
 
+from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -307,8 +308,14 @@ def test_columns_at_fault():
 
 def test_dates_have_bounds():
     frame = pd.DataFrame({"d": pd.date_range("2026-01-01", periods=6), "y": [0, 1] * 3})
-    contract = Contract.from_dict(infer_contract(frame, "t", "y").to_dict())
-    assert check_contract(frame.assign(d=frame["d"] + pd.Timedelta(days=2)), np.arange(6), contract).total == 2
+    inferred = Contract.from_dict(infer_contract(frame, "t", "y").to_dict())
+    later, earlier = (frame.assign(d=frame["d"] + pd.Timedelta(days=days)) for days in (2, -2))
+    assert check_contract(later, np.arange(6), inferred).total == 0, "rows are measured after those of the table"
+    assert check_contract(earlier, np.arange(6), inferred).total == 2
+
+    date, target = inferred.columns
+    ended = replace(inferred, columns=(replace(date, maximum="2026-01-06T00:00:00"), target))
+    assert check_contract(later, np.arange(6), ended).total == 2
 
 
 # ---- the reviewed contract ------------------------------------------------------------------------------------------
