@@ -80,7 +80,7 @@ def _about(side: Side) -> dict[str, Any]:
     reached = [stage for stage in STAGES if side.done(stage)]
     return {"run": side.id, **known, "reached": reached, "error": record.get("error")}
 
-# %% ../nbs/77_diff.ipynb #b68318fa
+# %% ../nbs/77_diff.ipynb #5e015647
 def parameter_differences(
     left: dict[str, Any],  # the manifest of a run
     right: dict[str, Any],  # the manifest of another
@@ -229,7 +229,7 @@ def _notebook(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
 
-# %% ../nbs/77_diff.ipynb #bd6d7c78
+# %% ../nbs/77_diff.ipynb #8d1b529a
 @dataclass(frozen=True)
 class Tables:
     "The tables of two runs, row beside row."
@@ -260,6 +260,13 @@ class Tables:
         pairs = self.alignment
         both = pairs.same & self.held(0)[pairs.left] & self.held(1)[pairs.right]
         return pairs.left[both], pairs.right[both]
+
+    @property
+    def groups(self) -> npt.NDArray[np.int64] | None:
+        "The groups of those rows, where a run names any; if both do, the fewer and larger ones. None for none."
+        sides = zip(self.facts, self.splits, self.common, strict=True)
+        named = [s["group"].to_numpy(np.int64)[places] for f, s, places in sides if (f.get("split") or {}).get("group")]
+        return min(named, key=lambda numbers: len(np.unique(numbers)), default=None)
 
 # %% ../nbs/77_diff.ipynb #b6b82483
 def lay_tables(
@@ -423,14 +430,16 @@ def _as_answers(table: pd.DataFrame, classes: list[str]) -> Answers:
     proba = table[[f"p:{name}" for name in classes]].to_numpy(np.float64)
     return Answers(table["actual"].to_numpy(object), proba, tuple(classes))
 
-# %% ../nbs/77_diff.ipynb #34c115bc
+# %% ../nbs/77_diff.ipynb #055ff1fc
 def metric_differences(
     left: Side,  # a run
     right: Side,  # another
     tables: Tables | None,  # their tables
     resamples: int,  # bootstrap draws
     seed: int,  # of the draws
-) -> dict[str, Any]:  # comparable, why, rows, study, scores, and how the intervals were made
+) -> dict[
+    str, Any
+]:  # comparable, why, rows, study, scores, and how the intervals were made (groups: how many were drawn)
     "Every metric of two runs: on all their held-out rows, and paired on those that both held out."
     facts = [side.facts("training") for side in (left, right)]
     why, rows = why_not_comparable(left, right, tables), 0 if tables is None else len(tables.common[0])
@@ -448,10 +457,11 @@ def metric_differences(
             _as_answers(_answers(side, tables.rows(at)[places]), classes[at])
             for at, (side, places) in enumerate(zip((left, right), tables.common, strict=True))
         ]
-        scores = paired_scores(both[0], both[1], positive, resamples, 0.95, seed)
+        scores = paired_scores(both[0], both[1], positive, resamples, 0.95, seed, tables.groups)
         paired = {s.name: asdict(s) | {"excludes_zero": s.excludes_zero, "better": s.better} for s in scores}
     study = list(dict.fromkeys(m for f in facts if (m := (f.get("gate") or {}).get("metric"))))
-    how = {"resamples": resamples, "seed": seed, "confidence": 0.95, "positive": positive}
+    groups = None if tables is None or tables.groups is None else len(np.unique(tables.groups))
+    how = {"resamples": resamples, "seed": seed, "confidence": 0.95, "positive": positive, "groups": groups}
     listed = [_score(name, paired, facts) for name in METRICS if name in paired or _full(name, facts) != [None, None]]
     return {"comparable": not why, "why": why, "rows": rows, "study": study, "scores": listed, **how}
 
@@ -468,7 +478,7 @@ def _full(name: str, facts: list[dict[str, Any]]) -> list[Any]:
     "A metric of each run on all of its held-out rows: value, low, high."
     return [(f.get("metrics") or {}).get(name) for f in facts]
 
-# %% ../nbs/77_diff.ipynb #50f61a43
+# %% ../nbs/77_diff.ipynb #ac3f514a
 def answer_differences(
     left: Side,  # a run
     right: Side,  # another
@@ -484,7 +494,7 @@ def answer_differences(
     actual, before, after = (
         t[c].to_numpy(object) for t, c in ((tabled[0], "actual"), *((t, "predicted") for t in tabled))
     )
-    churn = churn_of(actual, before, after)
+    churn = churn_of(actual, before, after, tables.groups)
     answers = pd.DataFrame({"left": before, "right": after}).value_counts(sort=True).reset_index(name="rows")
     counts = {k: getattr(churn, k) for k in ("share", "mended", "broken", "still_wrong", "p_value")}
     listed = []

@@ -30,9 +30,9 @@ from iris_nb.metrics import (
 )
 
 # %% auto #0
-__all__ = ['Answers', 'proba_frame', 'answer_table', 'per_class', 'Calibration', 'calibrate', 'resample_counts', 'resample_rows',
-           'CalibrationError', 'calibration_error', 'Score', 'interval', 'error_bound', 'caution', 'Gate', 'judge',
-           'Evaluation', 'evaluate']
+__all__ = ['Answers', 'proba_frame', 'answer_table', 'per_class', 'Calibration', 'calibrate', 'resample_counts', 'groups_drawn',
+           'resample_rows', 'CalibrationError', 'calibration_error', 'Score', 'interval', 'error_bound', 'caution',
+           'Gate', 'judge', 'Evaluation', 'evaluate']
 
 # %% ../nbs/41_evaluation.ipynb #226e87ee
 @dataclass(frozen=True)
@@ -203,6 +203,13 @@ def _draw(rows: int, draws: int, rng: np.random.Generator, groups: Ints | None) 
         return _row_weights(rows, draws, rng)
     place = np.unique(groups, return_inverse=True)[1]
     return _row_weights(int(place.max()) + 1, draws, rng)[:, place]
+
+# %% ../nbs/41_evaluation.ipynb #649e688c
+def groups_drawn(
+    groups: int,  # how many, from 1
+) -> str:  # `12; from so few they are rough, and rather too narrow`
+    "How many groups the intervals draw, with a warning where they are few."
+    return f"{groups:,}" + ("; from so few they are rough, and rather too narrow" if groups < 30 else "")
 
 # %% ../nbs/41_evaluation.ipynb #cc2eafa9
 def _columns(classes: Sequence[str]) -> list[int]:

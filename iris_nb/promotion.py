@@ -262,7 +262,7 @@ def _held_out(data: StudyData) -> pd.DataFrame:
     "The rows that were not fitted on, as they are in the table."
     return data.frame[(data.split["part"] == "test").to_numpy()].reset_index(drop=True)
 
-# %% ../nbs/57_promotion.ipynb #9a80057d
+# %% ../nbs/57_promotion.ipynb #a14eae65
 def held_out_scores(
     side: Side,  # the challenger
     data: StudyData,  # its table and split
@@ -270,9 +270,9 @@ def held_out_scores(
 ) -> dict[str, Any]:  # the part `scores` of the evidence
     "What the held-out rows say about a model."
     answers = Answers(data.test_labels.to_numpy(), _asked(side, _held_out(data)), tuple(side.predictor.classes))
-    draws = resample_counts([answers], "", 1000, terms.seed)["balanced_accuracy"][0]
+    draws = resample_counts([answers], "", 1000, terms.seed, data.test_groups)["balanced_accuracy"][0]
     low, high = interval(draws, 0.95)
-    error = calibration_error(answers, 10, 1000, 0.95, terms.seed)
+    error = calibration_error(answers, 10, 1000, 0.95, terms.seed, data.test_groups)
     return {
         "classes": list(answers.classes), "counts": answers.counts.tolist(), "low": low, "high": high,
         "ece": error.value, "ece_chance": error.chance, "brier": calibrate(answers, 10).brier,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -214,7 +215,29 @@ def test_mcnemar_is_the_binomial_test(mended: int, broken: int) -> None:
         tail = sum(
             p for k in range(n + 1) if (p := stats.binom.pmf(k, n, 0.5)) <= stats.binom.pmf(mended, n, 0.5) * (1 + 1e-7)
         )
-        assert mcnemar(mended, broken) == pytest.approx(tail) == mcnemar(broken, mended)
+        gains = np.repeat([1, -1, 0], [mended, broken, 3])
+        assert mcnemar(gains) == pytest.approx(tail) == mcnemar(-gains)
+
+
+@given(st.lists(st.integers(-4, 4), min_size=1, max_size=8))
+def test_mcnemar_of_groups_counts_every_way_the_coins_can_fall(gains: list[int]) -> None:
+    falls = np.array(list(itertools.product([1, -1], repeat=len(gains)))) @ np.abs(gains)
+    assert mcnemar(gains) == pytest.approx((np.abs(falls) >= abs(sum(gains))).mean())
+
+
+def test_rows_of_a_group_are_one_coin_and_widen_the_interval() -> None:
+    truth = np.array(list("ab" * 60), dtype=object)
+    left, right = (np.where(np.arange(120) < ok, truth, np.roll(truth, 1)) for ok in (90, 110))
+    plants = np.arange(120) // 10
+    singly, grouped = churn_of(truth, left, right), churn_of(truth, left, right, plants)
+    assert singly.p_value == pytest.approx(2 / 2**20) and grouped.p_value == pytest.approx(2 / 2**2)
+    sides = [
+        Answers(truth, np.where((said == "a")[:, None], [0.8, 0.2], [0.2, 0.8]), ("a", "b")) for said in (left, right)
+    ]
+    row, group = (
+        {s.name: s for s in paired_scores(*sides, "", 1000, 0.95, 0, by)}["accuracy"] for by in (None, plants)
+    )
+    assert row.low > group.low and row.high < group.high and row.difference == group.difference
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False, width=32))

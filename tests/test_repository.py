@@ -62,6 +62,23 @@ def test_outputs_are_clean(path: Path) -> None:
     assert path.stat().st_size < 600_000
 
 
+def shows(source: str) -> bool:
+    """Whether a cell surely has an output: it prints, or ends with something that is no call."""
+    body = ast.parse(re.sub(r"^[%!].*$", "", source, flags=re.M)).body
+    if not body:
+        return False
+    calls = [line.value.func for line in body if isinstance(line, ast.Expr) and isinstance(line.value, ast.Call)]
+    printed = any(isinstance(called, ast.Name) and called.id in ("print", "display") for called in calls)
+    ends = body[-1].value if isinstance(body[-1], ast.Expr) and not source.rstrip().endswith(";") else None
+    return printed or (ends is not None and not isinstance(ends, ast.Call | ast.Constant | ast.Await))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_what_a_cell_shows_is_stored(path: Path) -> None:
+    missing = [cell["source"] for cell in code_cells(path) if shows(cell["source"]) and not cell["outputs"]]
+    assert not missing, f"{len(missing)} cells were stored without what they show; run the notebook:\n{missing[0]}"
+
+
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
 def test_cells_stay_small_and_are_told_about(path: Path) -> None:
     notebook = read(path)
