@@ -655,7 +655,7 @@ class Promotion:
             "evidence_sha256": self.evidence_sha256 or None, "exit_code": self.exit_code,
         } | self.record  # fmt: skip
 
-# %% ../nbs/57_promotion.ipynb #f9de3b1c
+# %% ../nbs/57_promotion.ipynb #7d20d0c8
 def promote(
     settings: Settings,  # the settings in force
     asked: str = "",  # empty for staging, an alias, a version, NAME/V, models:/…, or a run
@@ -672,6 +672,8 @@ def promote(
         )
     if reason and not force:
         raise InputError("--reason is for --force; without it the gate decides and gives its own reasons")
+    if gone := [str(file) for file in files if not Path(file).exists()]:
+        raise InputError(f"the table '{gone[0]}' is not there; --data takes the file that a study was made of")
     terms = terms or GateTerms()
     with tempfile.TemporaryDirectory(prefix="iris-nb-promote-", ignore_cleanup_errors=True) as copies:
         store = open_store(settings)

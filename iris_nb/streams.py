@@ -545,7 +545,7 @@ def _json_block(lines: list[str], names: list[str], done: int, file: str) -> Blo
     batch = pa.RecordBatch.from_arrays(columns, schema=pa.schema([(name, pa.string()) for name in names]))
     return Block(file, batch, np.array(rows, dtype=np.int64), torn)
 
-# %% ../nbs/58_streams.ipynb #3db4bfd3
+# %% ../nbs/58_streams.ipynb #0f0e45fe
 def _open_json(source: _Source, pieces: Iterator[bytes], encoding: str) -> _Opened:
     name, limits = source.name, source.limits
     some = _json_lines(_letters(pieces, encoding, name), limits, name)
@@ -1275,7 +1275,7 @@ def _joined(lines: pa.Array) -> Any:
     ends = np.frombuffer(offsets, dtype=np.int32)[lines.offset : lines.offset + len(lines) + 1]
     return memoryview(letters or b"")[ends[0] : ends[-1]]
 
-# %% ../nbs/58_streams.ipynb #ec3e14bc
+# %% ../nbs/58_streams.ipynb #1baa4524
 @contextmanager
 def _packed(raw: BinaryIO, packed: bool) -> Generator[BinaryIO]:
     if not packed:
@@ -1295,9 +1295,11 @@ def _writable(what: str) -> Generator[None]:
     except OSError as error:
         if what == "standard output":  # Python would try again at its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise ParameterError(f"{what} cannot be written: {error.strerror or error}") from None
+        blocked = isinstance(error, FileExistsError | NotADirectoryError)
+        why = "a part of its path is a file, not a folder" if blocked else error.strerror or error
+        raise ParameterError(f"{what} cannot be written: {why}") from None
 
-# %% ../nbs/58_streams.ipynb #4c7615e9
+# %% ../nbs/58_streams.ipynb #cfd1b7c6
 @contextmanager
 def open_writer(
     path: Path | str,  # the file; "-" for standard output

@@ -256,6 +256,7 @@ def test_nothing_is_written_when_the_input_is_bad(predictor: Predictor, tmp_path
         ("in.csv", "out.csv", {"jobs": 0}),
         ("in.csv", "out.csv", {"decimal": "x"}),
         ("in.csv", "in.csv/out.csv", {}),
+        ("folder", "in.csv/below/out.csv", {}),
         ("in.csv", "out.csv", {"strict": True, "rejects": "no.csv"}),
         ("in.csv", "-", {}),
         ("label.csv", "out.csv", {}),
@@ -280,6 +281,7 @@ def test_what_cannot_be_done_is_refused_first(
         predict_file(predictor, source, target, BatchOptions(**options))
     assert "\n" not in str(error.value) and (tmp_path / "in.csv").read_bytes() == before
     assert not (tmp_path / "out.csv").exists()
+    assert ("a part of its path is a file" in str(error.value)) == target.startswith("in.csv/")
 
 
 def test_a_model_needs_its_columns(predictor: Predictor, tmp_path: Path) -> None:

@@ -140,6 +140,12 @@ def test_force_and_reason_go_together(settings: Settings) -> None:
         promote(settings, reason="because")
 
 
+def test_a_table_that_is_not_there_is_named_though_none_is_needed(settings: Settings) -> None:
+    with pytest.raises(InputError, match=r"the table 'nowhere.csv' is not there"):
+        promote(settings, files=["nowhere.csv"])
+    assert production(settings) == ""
+
+
 def test_without_a_store_nothing_is_made(tmp_path: Path, project: Project) -> None:
     with pytest.raises(InputError, match="no registered models yet"):
         promote(load_settings(project.home))
