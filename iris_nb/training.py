@@ -66,7 +66,7 @@ def settled_candidate(
     settings, candidate = choice.facts.get("settings") or {}, choice.candidate
     return candidate.with_settings(settings) if settings and hasattr(candidate, "with_settings") else candidate
 
-# %% ../nbs/40_training.ipynb #496d8021
+# %% ../nbs/40_training.ipynb #4e3f66f0
 def train_model(
     data: StudyData,  # the run's data
     features: FeaturePlan,  # the plan of its features
@@ -280,7 +280,7 @@ def plot_confusion(
     plt.close(figure)
     return figure
 
-# %% ../nbs/40_training.ipynb #ea487561
+# %% ../nbs/40_training.ipynb #92ac78bb
 def plot_reliability(
     evaluation: Evaluation,  # of the held-out rows
     fold_answers: Answers | None = None,  # training rows answered out of fold, drawn in grey; None for none
@@ -300,7 +300,7 @@ def plot_reliability(
     label = f"held-out rows ({int(bins['count'].sum()):,})"
     above.plot(filled["mean_confidence"], filled["accuracy"], "o-", color="#0072B2", label=label)
     above.set(ylabel="share that is right", xlim=(0, 1.02), ylim=(-0.03, 1.05))
-    above.legend(loc="lower right", frameon=False, fontsize=9)
+    above.legend(loc="best", frameon=False, fontsize=9)
     width = bins["high"] - bins["low"]
     bars = below.bar(bins["low"], bins["count"], width, align="edge", color="#56B4E9", edgecolor="white")
     below.bar_label(bars, [f"{count:,}" if count else "" for count in bins["count"]], fontsize=8)
