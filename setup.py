@@ -68,6 +68,7 @@ dev = [
     "nbdev==2.4.14",
     "pandas-stubs>=2.3",
     "playwright>=1.50",
+    "psutil>=7",
     "pytest>=9",
     "pytest-xdist>=3.8",
     "ruff>=0.14",

@@ -102,7 +102,7 @@ def _created(path: Path, otherwise: float) -> float:
     except (ValueError, KeyError, TypeError, OSError):
         return otherwise
 
-# %% ../nbs/91_clean.ipynb #cd0b3520
+# %% ../nbs/91_clean.ipynb #6d2c2b94
 def why_kept(
     item: Item,  # below `reports/`
     aliases: Callable[[dict[str, Any]], list[str]],  # the aliases of a model, by the `model` part of a manifest
@@ -112,6 +112,8 @@ def why_kept(
         return "" if time.time() - item.made > 3600 else "it is less than an hour old"
     if is_held(item.path):
         return "it is under way"
+    if item.kind == "run" and not item.record:
+        return "its manifest is damaged, so it is not known whether its model is in use; iris-nb delete names the fault"
     if item.record.get("tracked", True) and item.record and not item.record.get("mlflow", {}).get("synced"):
         return "its copy in MLflow is not complete (iris-nb sync)" if item.record["status"] == "done" else ""
     names = aliases(item.record["model"]) if item.record.get("model") else []

@@ -50,7 +50,7 @@ def pinned_environment(
     )
     return dict.fromkeys(one, "1") | {"PYTHONHASHSEED": "0", "IRIS_NB_THREADS": str(threads)}
 
-# %% ../nbs/73_kernel.ipynb #62dbb17c
+# %% ../nbs/73_kernel.ipynb #c00dcf01
 _KEPT_BACK = ("MPLBACKEND", "IRIS_NB_SIGNING_KEY")  # notebooks draw as they like, and sign nothing
 
 
@@ -80,7 +80,13 @@ class Kernel:
             self._client = self.manager.client()
             self._client.allow_stdin = False
             self._client.start_channels()
-            self._client.wait_for_ready(timeout=120)
+            try:
+                self._client.wait_for_ready(timeout=120)
+            except RuntimeError as error:
+                raise StageError(
+                    f"the process that executes notebooks did not start ({str(error).rstrip('.')}); see that the machine has "
+                    "memory left, and try again"
+                ) from None
         return self._client
 
 # %% ../nbs/73_kernel.ipynb #c36f772d

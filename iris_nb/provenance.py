@@ -62,7 +62,7 @@ def git_output(
         return None
     return done.stdout if done.returncode == 0 else None
 
-# %% ../nbs/06_provenance.ipynb #665f8a66
+# %% ../nbs/06_provenance.ipynb #896afd28
 def source_patch(
     home: Path,  # the root of a git checkout
 ) -> bytes | None:  # a patch, empty if there is no difference; None if git cannot make one
@@ -78,7 +78,21 @@ def source_patch(
         for words in (["read-tree", "HEAD"], ["add", "--update", "."], ["add", "--all", "--", *places]):
             if git_output(home, *words, **apart) is None:
                 return None
-        return git_output(home, "diff", "--cached", "--binary", "--no-color", "--no-ext-diff", "HEAD", **apart)
+        patch = git_output(home, *_PATCH, "HEAD", **apart)
+        return patch if patch is not None and _gives(home, patch, Path(folder), apart) else None
+
+
+_PATCH = ("diff-index", "-p", "--cached", "--binary", "--full-index", "--no-color", "--no-ext-diff", "--no-textconv")
+
+
+def _gives(home: Path, patch: bytes, folder: Path, apart: dict[str, str]) -> bool:
+    "Whether the commit with a patch is the tree that it was made from."
+    again, file = apart | {"GIT_INDEX_FILE": f"{folder}/again"}, folder / "patch"
+    file.write_bytes(patch)
+    steps = [["read-tree", "HEAD"], *([["apply", "--cached", "--whitespace=nowarn", str(file)]] if patch else [])]
+    made = all(git_output(home, *words, **again) is not None for words in steps)
+    trees = [git_output(home, "write-tree", **one) for one in (apart, again)]
+    return made and trees[0] is not None and trees[0] == trees[1]
 
 # %% ../nbs/06_provenance.ipynb #4024dcc1
 def packages() -> dict[str, str]:

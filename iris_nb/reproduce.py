@@ -245,7 +245,7 @@ def _tree_of(subject: _Subject, terms: Terms, folder: Path, stack: ExitStack, sa
     _require_lock(tree, record)
     return tree, facts | {"patch_sha256": (git or {}).get("patch_sha256"), "as_recorded": True}
 
-# %% ../nbs/76_reproduce.ipynb #7c22baa2
+# %% ../nbs/76_reproduce.ipynb #43de15d7
 def _other_tree(home: Path, at: str, folder: Path, stack: ExitStack, say: Say) -> tuple[Path, dict[str, Any]]:
     "A tree that is not the run's own, as was asked for."
     git = (home / ".git").exists()
@@ -255,7 +255,10 @@ def _other_tree(home: Path, at: str, folder: Path, stack: ExitStack, say: Say) -
     patch = b""
     if at == "here":
         say("code: the working tree as it is now, not the code of the run (--at here)")
-        patch = (source_patch(home) if commit else b"") or b""
+        found = source_patch(home) if commit else b""
+        if found is None:
+            raise InputError("git cannot say how the working tree differs from its commit; see: git status")
+        patch = found
     else:
         say(f"code: commit {commit[:12]}, not the code of the run (--at {at})")
     tree = (
@@ -491,7 +494,7 @@ def child_environment(
     own |= {"TMPDIR": str(temporary)} if len(str(temporary)) <= 80 else {}  # the kernels' sockets need short paths
     return kept | own | ({} if same_env else {"PYTHONNOUSERSITE": "1"})
 
-# %% ../nbs/76_reproduce.ipynb #05bd3172
+# %% ../nbs/76_reproduce.ipynb #16e93738
 @dataclass
 class _Again:
     "How the second execution ended."
@@ -503,9 +506,19 @@ class _Again:
 
     @property
     def failed_stage(self) -> str:
-        "The stage that failed, if one did."
-        stages = self.record.get("stages", [])
-        return next((stage["name"] for stage in stages if stage["status"] not in ("done", "cached")), "data")
+        "The stage of which a cell failed; empty if the run ended well, or was ended from outside."
+        failed = next((stage for stage in self.record.get("stages", []) if stage["status"] == "failed"), None)
+        if failed is None or self.run_dir is None or str(failed["error"]).startswith(_OF_THE_MACHINE):
+            return ""
+        name = str(failed["name"])
+        return name if (self.run_dir / name / f"{name}.ipynb").exists() else ""  # only a cell's error leaves one
+
+
+_OF_THE_MACHINE = (
+    "MemoryError",
+    "OSError: [Errno 28]",
+    "OSError: [Errno 12]",
+)  # errors of a cell for which no study is to blame
 
 
 def _execute(python: str, subject: _Subject, parameters: Path, environment: dict[str, str], say: Say) -> _Again:
@@ -679,7 +692,7 @@ def _finished(run_dir: Path, left_out: Mapping[str, str] | None = None) -> dict[
         )
     return record
 
-# %% ../nbs/76_reproduce.ipynb #fd252e28
+# %% ../nbs/76_reproduce.ipynb #3a7349ea
 def _reproduce(find: Callable[[Path], _Subject], terms: Terms, folder: Path, say: Say) -> Outcome:
     "Execute a run again and compare; whatever happens, nothing is left behind."
     start = time.monotonic()
@@ -703,6 +716,11 @@ def _reproduce(find: Callable[[Path], _Subject], terms: Terms, folder: Path, say
 
 def _run_again(subject: _Subject, tree: Path, terms: Terms, place: Path, say: Say) -> tuple[_Again, list[str]]:
     "Data and environment as they were, then every stage."
+    given = str(subject.record["parameters"]["data"]["source"])
+    if terms.data and not Path(given).is_absolute():
+        raise InputError(
+            f"the run {subject.record['id']} is about the table '{given}', which comes with the code; leave out --data"
+        )
     source, same = locate_table(subject.record, tree, subject.home, terms.data or subject.table)
     if not same:
         say("data: the table's file is not the one that the run read")
@@ -713,6 +731,11 @@ def _run_again(subject: _Subject, tree: Path, terms: Terms, place: Path, say: Sa
     again = _execute(python, subject, parameters, variables, say)
     if again.refused and same:
         raise InputError(f"the run {subject.record['id']} cannot be executed again: {again.error}")
+    if again.error and not again.refused and not again.failed_stage:
+        raise InputError(
+            f"the run {subject.record['id']} could not be executed to its end on this machine ({again.error}); that says "
+            "nothing about the run; see that there is memory and room, and try again"
+        )
     return again, others
 
 

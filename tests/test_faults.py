@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from conftest import ROOT, SMALL, Project, clean_environment
 from faults import FaultProxy
@@ -143,9 +144,11 @@ def test_an_edited_manifest_is_refused(warm_project: Project) -> None:
     assert done.returncode == 2 and "format 1" in done.stderr
 
 
-def kill_and_resume(project: Project, seconds: float) -> str:
-    """Kill a run after so many seconds; the next commands mark it, and go on with it. Says how far it came."""
-    process = project.start("run", *SMALL)
+def kill_and_resume(project: Project, seconds: float, begun: bool = False) -> str:
+    """Kill a run so many seconds after its start, or after it has begun; the next commands mark it, and go on with it."""
+    known, process = len(project.runs()), project.start("run", *SMALL)
+    if begun:
+        wait_for(lambda: len(project.runs()) > known, 120)
     time.sleep(seconds)
     process.kill()
     process.communicate(timeout=30)
@@ -175,8 +178,8 @@ def test_a_run_killed_early_and_late(seconds: float, project: Project) -> None:
 @pytest.mark.slow
 def test_runs_killed_at_random_moments(project: Project) -> None:
     chance = random.Random(11)
-    ends = [kill_and_resume(project, chance.uniform(0.3, 9.0)) for _ in range(6)]
-    assert "done" in ends
+    assert {kill_and_resume(project, chance.uniform(0.1, 3.0)) for _ in range(2)} <= {"nothing was begun", "done"}
+    assert {kill_and_resume(project, chance.uniform(0.0, 7.0), begun=True) for _ in range(5)} == {"done"}
     leftovers = [path.name for path in (project.home / "data").rglob(".new-*")]
     assert project.json("run", "--profile", "quick")["status"] == "done", leftovers
 
@@ -229,6 +232,83 @@ def test_a_leak_is_not_for_resume(project: Project, tmp_path: Path) -> None:
     assert "make the run anew" in told and "iris-nb resume" not in told and "iris-nb debug" not in told
     assert project.json("runs")["runs"][0]["status"] == "failed"
     assert project.json(*run, "--drop", "code", code=3)["status"] == "done"
+
+
+STOPPED = """
+import os, signal, sys
+from dataclasses import replace
+from iris_nb import ending, pipeline
+from iris_nb.settings import load_settings
+
+settings, when = load_settings(), sys.argv[1]
+stops = [signal.SIGINT]
+stop = lambda *anything: stops and os.kill(os.getpid(), stops.pop())
+if when == "pages":
+    ending.render_stage_pages = stop
+if when == "report":
+    ending.render_report_and_card = stop
+plan = pipeline.make_plan(settings, pipeline.Request("iris", {}, "quick", tracked=False))
+if when == "code":
+    code = plan.codes["data"]
+    old = {name: replace(module, sha256="0") if name == "tables" else module for name, module in code.modules.items()}
+    plan = replace(plan, codes=plan.codes | {"data": replace(code, modules=old)})
+try:
+    pipeline.run_study(settings, plan, pipeline.Silent())
+except Exception as error:
+    print(error)
+"""
+
+
+def played(project: Project, when: str) -> tuple[str, dict[str, Any]]:
+    """What a run says that meets something under way, and its manifest."""
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED, when],
+        capture_output=True, text=True, cwd=project.home, env=clean_environment(), check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    return done.stdout, read_json(project.runs()[-1] / "run.json")
+
+
+@pytest.mark.slow
+def test_a_stop_while_the_end_is_written_loses_nothing(warm_project: Project) -> None:
+    said, record = played(warm_project, "pages")
+    assert "was stopped by SIGINT and is marked as killed; go on with: iris-nb resume" in said
+    assert record["status"] == "killed" and record["error"] == "stopped by SIGINT"
+    assert warm_project.json("resume", record["id"])["status"] == "done"
+
+
+@pytest.mark.slow
+def test_a_stop_after_a_run_is_done_takes_nothing_back(warm_project: Project) -> None:
+    said, record = played(warm_project, "report")
+    assert said.startswith(f"the run {record['id']} is done; its pages") and "stopped by SIGINT" in said
+    assert said.strip().endswith(f"complete them with: iris-nb open {record['id']}") and record["status"] == "done"
+
+
+@pytest.mark.slow
+def test_a_result_of_unknown_code_is_not_kept(project: Project) -> None:
+    said, record = played(project, "code")
+    assert "the library was changed while it ran ('tables.py')" in said and record["status"] == "failed"
+    assert not list((project.home / "data" / "cache").glob("data/*"))
+    assert project.json("resume", record["id"])["status"] == "done"
+
+
+@pytest.mark.slow
+def test_kernels_that_do_not_start_are_a_sentence(project: Project) -> None:
+    process = project.start("run", *SMALL, "--untracked", "--fresh", "--json")
+    killed = wait_for(lambda: kill_kernel(process.pid), 60)
+    out, err = process.communicate(timeout=120)
+    assert killed and process.returncode == 1 and "Traceback" not in err, err
+    assert "process" in json.loads(out)["error"] and project.json("show")["status"] == "failed"
+
+
+def kill_kernel(parent: int) -> bool:
+    "Kill the first kernel of a run as soon as there is one."
+    for child in psutil.Process(parent).children(recursive=True):
+        with suppress(psutil.Error):
+            if "iris_nb.kernel" in " ".join(child.cmdline()):
+                child.kill()
+                return True
+    return False
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, clean_environment
+from test_faults import kill_kernel
+from test_pipeline import wait_for
 
 from iris_nb.candidates import CANDIDATES
 from iris_nb.errors import InputError
@@ -270,6 +272,18 @@ def test_identical_although_the_tree_was_dirty(
     assert Path(found["attestation"]).parent == run / "attestations"
     assert "IDENTICAL" in [one["verdict"] for one in records_in(run / ATTESTED)]
     read_evidence(run)  # the seal of the manifest still fits
+
+
+@pytest.mark.slow
+def test_what_the_machine_ended_is_no_verdict(repository: Repository, run: Path) -> None:
+    copy = repository.copy(run, "e0d1")
+    process = repository.start("reproduce", copy.name, "--same-env", "--json")
+    assert wait_for(lambda: kill_kernel(process.pid), 120)
+    out, err = process.communicate(timeout=120)
+    told = json.loads(out)["error"]
+    assert process.returncode == 2 and "says nothing about the run" in told and "Traceback" not in err, told
+    assert records_in(copy / ATTESTED) == []
+    shutil.rmtree(copy)
 
 
 def test_one_changed_data_value(made: Callable[[str], dict[str, Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +11,15 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from iris_nb.errors import InputError
+from iris_nb.clean import list_items, why_kept
+from iris_nb.ending import _sync
+from iris_nb.errors import InputError, ParameterError
 from iris_nb.files import read_json, write_json, write_text
 from iris_nb.folders import STAGES
 from iris_nb.pipeline import Request, first_record, make_plan
+from iris_nb.provenance import source_patch
 from iris_nb.recorder import Recorder, reopen
+from iris_nb.reproduce import checked_out
 from iris_nb.runs import (
     AT_THE_END,
     ENTRIES,
@@ -155,3 +160,74 @@ def test_a_blank_manifest_is_whole(tmp_path: Path) -> None:
     stages = [blank_stage(stage) for stage in STAGES]
     write_manifest(run_dir, blank_record(id=run_dir.name, status="done", stages=stages))
     assert read_evidence(run_dir)["stages"] == stages
+
+
+# ---- what goes on around them ---------------------------------------------------------------------------------------
+
+
+def test_clean_keeps_a_run_whose_manifest_is_damaged(first: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    settings = load_settings().model_copy(update={"reports_dir": tmp_path})
+    sound, torn = (run_to(tmp_path, first(tracked=False), "done") for _ in range(2))
+    (torn / "run.json").write_bytes((torn / "run.json").read_bytes()[:300])
+    kept = {item.path.name: why_kept(item, lambda model: []) for item in list_items(settings)}
+    assert kept[sound.name] == "" and "manifest is damaged" in kept[torn.name]
+
+
+def test_sync_leaves_a_run_alone_that_is_being_gone_on_with(
+    first: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    run_dir = run_to(tmp_path / "reports", first(), "failed", 3)
+    store = f"sqlite:///{tmp_path / 'store.db'}"
+    changed = {"reports_dir": tmp_path / "reports", "data_dir": tmp_path, "tracking_uri": store}
+    settings = load_settings().model_copy(update=changed)
+    snapshot = read_evidence(run_dir)
+    with reopen(run_dir) as recorder:
+        recorder.save(status="running", error=None)
+        before = (run_dir / "run.json").read_bytes()
+        assert _sync(settings, [snapshot]) == []
+        assert (run_dir / "run.json").read_bytes() == before and recorder.reserve.exists()
+        recorder.end("failed", "it broke again")
+    assert _sync(settings, [snapshot]) == [run_dir.name] and read_run(run_dir)["mlflow"]["synced"]
+
+
+def test_contracts_that_are_nowhere_are_refused_before_anything_begins() -> None:
+    settings = load_settings().model_copy(update={"home": ROOT})
+    with pytest.raises(ParameterError, match=r"there is no folder .*nowhere; contracts_dir is the folder"):
+        make_plan(settings, Request("iris", assignments=["contracts_dir=nowhere"]))
+
+
+def test_a_folder_that_is_called_like_a_bundled_table_hides_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load_settings().model_copy(update={"home": ROOT})
+    monkeypatch.chdir(tmp_path)
+    Path("iris").mkdir()
+    assert make_plan(settings, Request("iris")).values.values["data"]["source"] == "iris"
+
+
+SETTINGS_OF_GIT = [
+    "diff.noprefix=true", "diff.mnemonicPrefix=true", "color.ui=always", "diff.external=false", "diff.py.textconv=true",
+    "apply.whitespace=fix",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("setting", SETTINGS_OF_GIT)
+def test_the_recorded_patch_obeys_no_setting_of_the_user(tmp_path: Path, setting: str) -> None:
+    def git(*words: str) -> str:
+        command = ["git", "-c", "user.name=Test", "-c", "user.email=test@example.org", "-C", str(home), *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    home = tmp_path / "project"
+    write_text(home / "iris_nb" / "x.py", "one = 1\ntwo = 2\n")
+    write_text(home / ".gitattributes", "*.py diff=py\n")
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-qm", "First")
+    git("config", *setting.split("="))
+    write_text(home / "iris_nb" / "x.py", "one = 1\ntwo = 3   \n")
+    write_text(home / "iris_nb" / "y.py", "new = True\n")
+    patch = source_patch(home)
+    assert patch
+    with checked_out(home, git("rev-parse", "HEAD"), patch, tmp_path) as tree:
+        for name in ("x.py", "y.py"):
+            assert (tree / "iris_nb" / name).read_bytes() == (home / "iris_nb" / name).read_bytes()
