@@ -144,7 +144,7 @@ def conformal_of(
     rows = tuple(len(scores) for scores in of_class)
     return Conformal(coverage, score, kind, answers.classes, rows, threshold(own, coverage), limits)
 
-# %% ../nbs/46_conformal.ipynb #9830ea5b
+# %% ../nbs/46_conformal.ipynb #90bb79d8
 def coverage_spread(
     rows: int,  # calibration rows
     coverage: float,  # what was asked for, between 0 and 1
@@ -159,8 +159,8 @@ def coverage_spread(
 
 
 def share_interval(
-    hits: int,  # how many of them
-    rows: int,  # how many rows
+    hits: float,  # how many of them; a fraction where groups of rows are counted
+    rows: float,  # how many rows
     confidence: float,  # between 0 and 1
 ) -> tuple[float | None, float | None]:  # lower and upper end; None where there are no rows
     "The exact interval of a share (Clopper and Pearson 1934)."

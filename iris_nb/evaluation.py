@@ -351,10 +351,10 @@ def interval(
     low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
-# %% ../nbs/41_evaluation.ipynb #9693bea7
+# %% ../nbs/41_evaluation.ipynb #80088adc
 def error_bound(
-    errors: int,  # how many rows were answered wrongly
-    rows: int,  # how many rows there were
+    errors: float,  # how many rows were answered wrongly; a fraction where groups of rows are counted
+    rows: float,  # how many rows there were
     confidence: float,  # between 0 and 1
 ) -> float:  # the largest error rate that is still credible, from 0 to 1
     "One-sided upper bound of the error rate (Clopper–Pearson)."

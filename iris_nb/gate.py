@@ -21,10 +21,10 @@ from .evaluation import error_bound
 from .statistics import FEWEST, Rope, bayesian_t, corrected_error
 
 # %% auto #0
-__all__ = ['PROMOTE', 'HOLD', 'REJECT', 'WORDS', 'Evidence', 'NOT_MADE', 'CHECKS', 'MARKS', 'gravest', 'GateTerms', 'terms_from',
-           'terms_table', 'Finding', 'weigh', 'weigh_rows', 'visible_loss', 'weigh_folds', 'rows_needed', 'Change',
-           'schema_changes', 'Reason', 'Verdict', 'way_of', 'comparison_of', 'judge_promotion', 'power_words',
-           'verdict_lines', 'wrapped']
+__all__ = ['PROMOTE', 'HOLD', 'REJECT', 'WORDS', 'Counts', 'Evidence', 'NOT_MADE', 'CHECKS', 'MARKS', 'gravest', 'GateTerms',
+           'terms_from', 'terms_table', 'Finding', 'weigh', 'weigh_rows', 'groups_in', 'visible_loss', 'groups_alike',
+           'weigh_folds', 'rows_needed', 'Change', 'schema_changes', 'Reason', 'Verdict', 'way_of', 'comparison_of',
+           'judge_promotion', 'power_words', 'verdict_lines', 'wrapped']
 
 # %% ../nbs/56_gate.ipynb #8f8877e8
 PROMOTE, HOLD, REJECT = "PROMOTE", "HOLD", "REJECT"
@@ -144,7 +144,10 @@ def weigh(
 
 _ROUNDING = 1e-12
 
-# %% ../nbs/56_gate.ipynb #0d44b2d9
+# %% ../nbs/56_gate.ipynb #a5f268ef
+Counts = Mapping[str, Mapping[str, Any]]
+
+
 def _adjusted(n: npt.ArrayLike, mended: npt.ArrayLike, broken: npt.ArrayLike) -> tuple[float, float]:
     "Difference of the balanced accuracies after Bonett and Price, and its standard error."
     size = np.asarray(n, dtype=np.float64) + 2
@@ -155,7 +158,7 @@ def _adjusted(n: npt.ArrayLike, mended: npt.ArrayLike, broken: npt.ArrayLike) ->
 
 
 def weigh_rows(
-    classes: Mapping[str, Mapping[str, int]],  # class → how many `rows`, `mended` and `broken`
+    classes: Counts,  # class → how many `rows`, `mended` and `broken`; with `groups` where they have any
     terms: GateTerms,  # the margin and the levels
 ) -> Finding:  # about the balanced accuracy
     "Compare two models on rows that neither was fitted on."
@@ -163,22 +166,60 @@ def weigh_rows(
     if not seen:
         return weigh(math.nan, math.nan, math.inf, terms.margin, terms.alpha, terms.power)
     n, mended, broken = (np.array([counts[key] for counts in seen]) for key in ("rows", "mended", "broken"))
-    centre, error = _adjusted(n, mended, broken)
-    found = weigh(centre, error, math.inf, terms.margin, terms.alpha, terms.power)
+    centre, error, df = _of_groups(seen) if groups_in(classes) else (*_adjusted(n, mended, broken), math.inf)
+    found = weigh(centre, error, df, terms.margin, terms.alpha, terms.power)
     return replace(found, difference=float(((mended - broken) / n).mean()))
 
-# %% ../nbs/56_gate.ipynb #1b4adf1f
+
+def groups_in(
+    classes: Counts,  # as for `weigh_rows`
+) -> int:  # 0 where each row counts for itself
+    "How many groups the rows come in."
+    return len({number for counts in classes.values() for number, *_ in counts.get("groups", ())})
+
+# %% ../nbs/56_gate.ipynb #c8a579ba
 def visible_loss(
-    classes: Mapping[str, Mapping[str, int]],  # class → how many `rows`, `mended` and `broken`
+    classes: Counts,  # class → how many `rows`, `mended` and `broken`; with `groups` where they have any
     terms: GateTerms,  # the levels
-) -> float:  # balanced accuracy; infinite where a class has no rows
+) -> float:  # balanced accuracy; infinite where a class has no rows, or hardly more than one group
     "The smallest loss that such rows would show, if the two models are equal and disagree as often as here."
     seen = [(counts["rows"], counts["mended"] + counts["broken"]) for counts in classes.values()]
     if not seen or any(not rows for rows, _ in seen):
         return math.inf
     n, apart = np.array(seen, dtype=np.float64).T
-    error = float(np.sqrt(((apart + 2) / (n + 2) ** 2).sum()) / len(n))
-    return weigh(0.0, error, math.inf, terms.margin, terms.alpha, terms.power).visible
+    error, df = float(np.sqrt(((apart + 2) / (n + 2) ** 2).sum()) / len(n)), math.inf
+    if groups_in(classes):
+        _, error, df = _of_groups(list(classes.values()), even=True)
+    visible = weigh(0.0, error, df, terms.margin, terms.alpha, terms.power).visible
+    return visible if math.isfinite(visible) else math.inf
+
+# %% ../nbs/56_gate.ipynb #c8c91e63
+def groups_alike(
+    sizes: npt.ArrayLike,  # rows of each group (groups,), from 0
+) -> float:  # from 1 to the number of the groups; 0 without a row
+    "How many groups of one size say as much as these."
+    rows = np.asarray(sizes, dtype=np.float64)
+    return float(rows.sum() ** 2 / (rows**2).sum()) if rows.any() else 0.0
+
+
+def _of_groups(seen: Sequence[Mapping[str, Any]], even: bool = False) -> tuple[float, float, float]:
+    "As `_adjusted`, of whole groups, with the degrees of freedom; `even` if the two models are taken to be equal."
+    told = [np.array(counts["groups"], dtype=np.int64).T for counts in seen]
+    sizes, gains = np.zeros((2, len(seen), 1 + max(int(number.max()) for number, *_ in told)))
+    for line, (number, rows, gain) in enumerate(told):
+        sizes[line, number], gains[line, number] = rows, gain
+    alike, total = np.array([groups_alike(line) for line in sizes]), sizes.sum(axis=1)
+    df, typical = float(alike.min()) - 1, total / alike
+    if df < 1:
+        return math.nan, math.nan, df
+    total += 2 * typical
+    gap = np.zeros(len(seen)) if even else gains.sum(axis=1) / total
+    each = ((gains - gap[:, None] * sizes) / total[:, None]).sum(axis=0)
+    length = np.sqrt((sizes**2).sum(axis=1))
+    shared = (sizes @ sizes.T) / np.outer(length, length)  # 1 if two classes lie in the same groups, 0 if in others
+    added = [typical * (whole - gap) / total for whole in (1, -1)]
+    variance = (each @ each + sum(one @ shared @ one for one in added)) * (1 + 1 / df)
+    return float(gap.mean()), float(np.sqrt(variance)) / len(seen), df
 
 # %% ../nbs/56_gate.ipynb #6d4a2b44
 def weigh_folds(
@@ -194,13 +235,13 @@ def weigh_folds(
     mean = 0.0 if abs(mean) <= _ROUNDING else mean
     return weigh(mean, error, len(values) - 1, margin, terms.alpha, terms.power)
 
-# %% ../nbs/56_gate.ipynb #54d1078d
+# %% ../nbs/56_gate.ipynb #72ef3961
 def rows_needed(
-    rows: int,  # rows that were compared
+    rows: int,  # rows, or groups of rows, that were compared
     visible: float,  # the smallest loss that they show
     margin: float,  # that is to be shown
-) -> int | None:  # None where no number of rows would do
-    "About how many rows it takes to see a loss of the margin."
+) -> int | None:  # None where no number would do
+    "About how many rows, or groups of rows, it takes to see a loss of the margin."
     if not margin > 0 or not math.isfinite(visible):
         return None
     needed = max(rows, rows * (visible / margin) ** 2)
@@ -379,7 +420,7 @@ def _shuffled(evidence: Evidence, terms: GateTerms) -> Reason:
     word = PROMOTE if word == HOLD and found.get("silenced") else word
     return Reason("shuffled labels", word, shown, "at chance", str(found["sentence"]).rstrip("."))
 
-# %% ../nbs/56_gate.ipynb #8dbc2b57
+# %% ../nbs/56_gate.ipynb #776617d3
 def _signed(value: float, digits: int = 3) -> str:
     "A number with its sign; what rounds to 0 is +0."
     return f"{round(value, digits) + 0.0:+.{digits}f}"
@@ -393,8 +434,10 @@ def _balanced(evidence: Evidence, terms: GateTerms) -> Reason:
     value, (wrong, rows) = float(np.mean(recalls)), _errors(scores)
     word = PROMOTE if value >= terms.balanced_accuracy - _ROUNDING else REJECT
     seen = {0: "no error", 1: "1 error"}.get(wrong, f"{wrong:,} errors")
-    bound, verb = 100 * error_bound(wrong, rows, 0.95), "allow" if wrong > 1 else "allows"
-    said = f"{seen} in {rows:,} held-out rows still {verb} an error rate of up to {bound:.1f} % (95 %, one-sided)"
+    groups, verb = _groups_of(scores), "allow" if wrong > 1 else "allows"
+    bound = 100 * error_bound(*_counted(wrong, rows, groups), 0.95)
+    of, once = (f" of {_count(groups['number'], 'group')}", ", each group counted once") if groups else ("", "")
+    said = f"{seen} in {rows:,} held-out rows{of} still {verb} an error rate of up to {bound:.1f} % (95 %, one-sided{once})"
     low, high = scores.get("low"), scores.get("high")
     ends = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
     ends = ends if wrong else f" (error up to {bound:.1f} %)"  # draws of rows without an error hold none either
@@ -413,7 +456,19 @@ def _errors(scores: Mapping[str, Any]) -> tuple[int, int]:
     right, rows = (sum(numbers) for numbers in zip(*_recalls(scores).values(), strict=True))
     return rows - right, rows
 
-# %% ../nbs/56_gate.ipynb #d604cd48
+
+def _groups_of(scores: Mapping[str, Any], name: str = "") -> Mapping[str, Any] | None:
+    "The groups that the held-out rows, or those of a class, come in; None where each row counts for itself."
+    groups = scores.get("groups")
+    found = None if not groups else groups["classes"][name] if name else groups
+    return found or None
+
+
+def _counted(hits: int, rows: int, groups: Mapping[str, Any] | None) -> tuple[float, float]:
+    "Hits and rows, as the bound of a share takes them: of rows in groups, the same share of so many groups."
+    return (hits, rows) if groups is None else (groups["alike"] * (hits / rows), groups["alike"])
+
+# %% ../nbs/56_gate.ipynb #aa61750c
 def _recall(evidence: Evidence, terms: GateTerms) -> Reason:
     scores, wanted = evidence.get("scores"), f"at least {terms.recall:g}"
     if not scores:
@@ -423,7 +478,8 @@ def _recall(evidence: Evidence, terms: GateTerms) -> Reason:
     below = [name for name, share in known.items() if share < terms.recall - _ROUNDING]
     absent = [name for name in recalls if name not in known]
     least = min(known, key=lambda name: (known[name], -recalls[name][1]))
-    low, high = share_interval(*recalls[least], 0.95)
+    groups = _groups_of(scores, least)
+    low, high = share_interval(*_counted(*recalls[least], groups), 0.95)
     found = f"{known[least]:.3f} '{least}' ({low:.3f} to {high:.3f})"
     if below:
         said = f"below the floor: {', '.join(f'{name!r} ({known[name]:.3f} on {recalls[name][1]} rows)' for name in below[:6])}"
@@ -431,9 +487,8 @@ def _recall(evidence: Evidence, terms: GateTerms) -> Reason:
     if absent:
         said = f"no held-out row is of the class {name_list(absent, 4)}, so nothing is known about it"
         return Reason("recall", HOLD, found, wanted, said)
-    said = (
-        f"the least recall is that of '{least}', on {_count(recalls[least][1], 'row')}; each class is above the floor"
-    )
+    once = f" of {_count(groups['number'], 'group')}, each counted once" if groups else ""
+    said = f"the least recall is that of '{least}', on {_count(recalls[least][1], 'row')}{once}; each class is above the floor"
     return Reason("recall", PROMOTE, found, wanted, said)
 
 # %% ../nbs/56_gate.ipynb #02570cec
@@ -491,13 +546,14 @@ def comparison_of(
     refit = evidence.get("refit") or {"differences": [], "test_to_train": 0.25}
     return weigh_folds(refit["differences"], refit["test_to_train"], terms.margin, terms)
 
-# %% ../nbs/56_gate.ipynb #58046748
+# %% ../nbs/56_gate.ipynb #410fe4b9
 def _comparison_sentence(evidence: Evidence, terms: GateTerms, way: str, found: Finding) -> str:
     "What was compared, and what it shows."
     if way == "rows":
-        counts = evidence["unseen"]["classes"].values()
-        mended, broken, rows = (sum(c[key] for c in counts) for key in ("mended", "broken", "rows"))
+        classes = evidence["unseen"]["classes"]
+        mended, broken, rows = (sum(c[key] for c in classes.values()) for key in ("mended", "broken", "rows"))
         how = f"on {rows:,} rows that neither model has seen it mends {mended:,} and breaks {broken:,}"
+        how += f"; each of their {groups:,} groups counts once" if (groups := groups_in(classes)) else ""
     else:
         refit = evidence["refit"]
         deals = f"{refit['repeats']} × {refit['folds']} shared folds of {refit['rows']:,} rows"
@@ -517,7 +573,7 @@ def _comparison_sentence(evidence: Evidence, terms: GateTerms, way: str, found: 
     }
     return f"{how}{bounds}, {end[found.outcome]}"
 
-# %% ../nbs/56_gate.ipynb #6b4858fa
+# %% ../nbs/56_gate.ipynb #e9f56e9f
 def _probabilities(evidence: Evidence, terms: GateTerms) -> Reason:
     wanted = f"loses at most {terms.brier_margin:g}"
     if reason := _no_rival("Brier score", evidence):
@@ -526,7 +582,8 @@ def _probabilities(evidence: Evidence, terms: GateTerms) -> Reason:
     part = evidence.get({"rows": "unseen", "refit": "refit"}.get(way, "")) or {}
     if way == "rows":
         brier = part["brier"]
-        found = weigh(-brier["difference"], brier["error"], math.inf, terms.brier_margin, terms.alpha, terms.power)
+        df = brier["alike"] - 1 if "alike" in brier else math.inf
+        found = weigh(-brier["difference"], brier["error"], df, terms.brier_margin, terms.alpha, terms.power)
     elif part.get("brier"):
         found = weigh_folds([-b for b in part["brier"]], part["test_to_train"], terms.brier_margin, terms)
     else:
@@ -610,7 +667,7 @@ def judge_promotion(
     trusted = next(reason for reason in reasons if reason.check == "files").verdict == PROMOTE
     return Verdict(gravest([reason.verdict for reason in reasons]), reasons, trusted)
 
-# %% ../nbs/56_gate.ipynb #55f97d53
+# %% ../nbs/56_gate.ipynb #c051b22f
 def power_words(
     evidence: Evidence,  # as the file holds it
     terms: GateTerms,  # the margin and the levels
@@ -619,22 +676,14 @@ def power_words(
     if not evidence.get("champion"):
         return []
     found, chance, words = comparison_of(evidence, terms), f"{100 * terms.power:g} %", []
-    if (unseen := evidence.get("unseen")) and (rows := sum(c["rows"] for c in unseen["classes"].values())):
-        seen = visible_loss(unseen["classes"], terms)
-        verb = "do" if seen <= terms.margin else "cannot"
-        absent = [name for name, counts in unseen["classes"].items() if not counts["rows"]]
-        words.append(
-            f"the {_count(rows, 'row')} that neither model has seen hold none of the class {name_list(absent, 4)}, so they cannot decide"
-            if absent
-            else f"{rows:,} rows that neither model has seen show a loss of {seen:.3f} or more with a chance of {chance}, "
-            f"so they {verb} decide about {terms.margin:g}"
-        )
-    elif unseen:
-        words.append("no held-out row is new to both models")
+    if evidence.get("unseen"):
+        words.append(_unseen_power(evidence["unseen"]["classes"], terms, chance))
     if way_of(evidence, terms) == "refit" and math.isfinite(found.visible) and found.visible > 0:
-        rows, odds = evidence["refit"]["rows"], _odds(evidence["refit"], terms)
+        part, odds = evidence["refit"], _odds(evidence["refit"], terms)
+        held = f" of {_count(part['groups'], 'group')}" if part.get("groups") else ""
         words.append(
-            f"the folds of {rows:,} rows show a loss of {found.visible:.3f} or more with a chance of {chance}{_more(rows, found, terms)}"
+            f"the folds of {part['rows']:,} rows{held} show a loss of {found.visible:.3f} or more with a chance of {chance}"
+            f"{_more(part, found, terms)}"
         )
         words.append(
             f"with nothing known beforehand, the challenger is worse by more than {terms.margin:g} with a probability of "
@@ -642,18 +691,37 @@ def power_words(
         )
     return words
 
+# %% ../nbs/56_gate.ipynb #1b71b05a
+def _unseen_power(classes: Counts, terms: GateTerms, chance: str) -> str:
+    "What the rows that neither model has seen could show."
+    rows, groups = sum(counts["rows"] for counts in classes.values()), groups_in(classes)
+    seen, absent = visible_loss(classes, terms), [name for name, counts in classes.items() if not counts["rows"]]
+    if not rows:
+        return "no held-out row is new to both models"
+    if absent:
+        return f"the {_count(rows, 'row')} that neither model has seen hold none of the class {name_list(absent, 4)}, so they cannot decide"
+    if groups and seen >= 1:
+        return f"the {_count(rows, 'row')} that neither model has seen come in {_count(groups, 'group')}, too few to decide"
+    verb = "do" if seen <= terms.margin else "cannot"
+    held = f", each of their {groups:,} groups counted once," if groups else ""
+    return (
+        f"{rows:,} rows that neither model has seen{held} show a loss of {seen:.3f} or more with a chance of {chance}, "
+        f"so they {verb} decide about {terms.margin:g}"
+    )
+
 
 def _odds(refit: Mapping[str, Any], terms: GateTerms) -> Rope:
     "The Bayesian correlated t-test beside the other one."
     return bayesian_t(refit["differences"], refit["test_to_train"], terms.margin)
 
 
-def _more(rows: int, found: Finding, terms: GateTerms) -> str:
-    "How many rows would do, where these did not."
-    needed = rows_needed(rows, found.visible, terms.margin)
-    if found.outcome != "open" or needed is None or needed <= rows:
+def _more(part: Mapping[str, Any], found: Finding, terms: GateTerms) -> str:
+    "How many rows, or groups of them, would do, where these did not."
+    there, what = (part["groups"], "groups of such rows") if part.get("groups") else (part["rows"], "rows")
+    needed = rows_needed(there, found.visible, terms.margin)
+    if found.outcome != "open" or needed is None or needed <= there:
         return ""
-    return f"; if the two are equal, showing it for {terms.margin:g} takes about {needed:,} rows"
+    return f"; if the two are equal, showing it for {terms.margin:g} takes about {needed:,} {what}"
 
 # %% ../nbs/56_gate.ipynb #88d6aafa
 MARKS = {PROMOTE: "ok", HOLD: "HOLD", REJECT: "REJECT"}

@@ -28,7 +28,7 @@ __all__ = ['new_rows', 'Side', 'Specification', 'read_specification', 'Whole', '
            'row_latency', 'compare_unseen', 'open_side', 'table_of', 'Parts', 'collect_evidence', 'Promotion',
            'promote', 'Decision', 'promotion_lines']
 
-# %% ../nbs/57_promotion.ipynb #5cf70cd5
+# %% ../nbs/57_promotion.ipynb #77475cb8
 from .alignment import row_codes, value_codes
 from .batch import BatchOptions, predict_file
 from .calibrated import fit_pipeline
@@ -51,7 +51,7 @@ from iris_nb.gate import (
     verdict_lines,
     wrapped,
 )
-from .gate import HOLD, PROMOTE, REJECT, visible_loss, way_of
+from .gate import HOLD, PROMOTE, REJECT, groups_alike, visible_loss, way_of
 from .ledger import append, read_ledger, who_am_i
 from .metrics import METRICS, Floats, Ints, align_proba, class_codes
 from .modelfile import Model, load_model
@@ -208,7 +208,7 @@ class _Contender(Candidate):
     def prepare(self, model: Any, y: npt.NDArray[np.str_], weights: Floats | None) -> dict[str, Any]:
         return {}
 
-# %% ../nbs/57_promotion.ipynb #dbb58af3
+# %% ../nbs/57_promotion.ipynb #cc92cf0b
 def refit(
     challenger: Specification,  # the one that wants the place
     champion: Specification,  # the one that has it
@@ -236,7 +236,14 @@ def refit(
     return _gaps(scores, same) | {
         "rows": len(found.places), "folds": found.facts["folds"], "repeats": found.facts["repeats"],
         "test_to_train": found.facts["statistics"]["test_to_train"], "same": same, "notes": found.facts["notes"],
-    }  # fmt: skip
+    } | _groups_compared(data, found.places)  # fmt: skip
+
+
+def _groups_compared(data: StudyData, places: Ints) -> dict[str, int]:
+    "How many groups were compared, where the study names any and some have several rows."
+    named = data.facts["split"].get("group")
+    held = real_groups(data.split["group"].to_numpy(dtype="int64")[places]) if named else None
+    return {} if held is None else {"groups": len(np.unique(held))}
 
 
 def _gaps(scores: Mapping[str, pd.DataFrame], same: bool) -> dict[str, list[float]]:
@@ -262,7 +269,7 @@ def _held_out(data: StudyData) -> pd.DataFrame:
     "The rows that were not fitted on, as they are in the table."
     return data.frame[(data.split["part"] == "test").to_numpy()].reset_index(drop=True)
 
-# %% ../nbs/57_promotion.ipynb #a14eae65
+# %% ../nbs/57_promotion.ipynb #7c9776e7
 def held_out_scores(
     side: Side,  # the challenger
     data: StudyData,  # its table and split
@@ -276,9 +283,22 @@ def held_out_scores(
     return {
         "classes": list(answers.classes), "counts": answers.counts.tolist(), "low": low, "high": high,
         "ece": error.value, "ece_chance": error.chance, "brier": calibrate(answers, 10).brier,
-    }  # fmt: skip
+    } | _groups_held(answers, real_groups(data.test_groups))  # fmt: skip
 
 
+def _groups_held(answers: Answers, groups: Ints | None) -> dict[str, Any]:
+    "How many groups the held-out rows come in, and those of each class."
+    if groups is None:
+        return {}
+
+    def told(sizes: Ints) -> dict[str, Any]:
+        return {"number": int((sizes > 0).sum()), "alike": groups_alike(sizes)}
+
+    place = np.unique(groups, return_inverse=True)[1]
+    each = {name: told(np.bincount(place[answers.actual == name])) for name in answers.classes}
+    return {"groups": told(np.bincount(place)) | {"classes": each}}
+
+# %% ../nbs/57_promotion.ipynb #e5538c76
 def answer_parity(
     side: Side,  # the challenger
     data: StudyData,  # its table and split
@@ -343,7 +363,7 @@ def row_latency(
             seconds.append(time.perf_counter() - begun)
     return 1000 * float(np.median(seconds))
 
-# %% ../nbs/57_promotion.ipynb #3d373845
+# %% ../nbs/57_promotion.ipynb #38e849b8
 def compare_unseen(
     challenger: Side,  # the one that wants the place
     champion: Side,  # the one that has it
@@ -361,21 +381,37 @@ def compare_unseen(
         proba = _asked(side, rows) if len(rows) else np.empty((0, len(side.predictor.classes)))
         both.append(align_proba(proba, side.predictor.classes, known))
     right = [proba.argmax(axis=1) == codes for proba in both]
-    counted = {
-        name: {"rows": int((actual == name).sum()), "mended": int((right[0] & ~right[1] & (actual == name)).sum()),
-               "broken": int((right[1] & ~right[0] & (actual == name)).sum())}
-        for name in data.classes
-    }  # fmt: skip
-    return {"rows": int(new.sum()), "met": int((~new).sum()), "classes": counted, "brier": _brier_gap(codes, both)}
+    named = data.test_groups
+    groups = None if named is None else real_groups(named[new])
+    counted = {name: _counts(right, actual == name, groups) for name in data.classes}
+    gap = _brier_gap(codes, both, groups)
+    return {"rows": int(new.sum()), "met": int((~new).sum()), "classes": counted, "brier": gap}
+
+# %% ../nbs/57_promotion.ipynb #65c7e621
+def _counts(right: Sequence[_Bools], inside: _Bools, groups: Ints | None) -> dict[str, Any]:
+    "What became of the rows of a class: how many there are, were mended, were broken, and the gain of each group."
+    mended, broken = right[0] & ~right[1] & inside, right[1] & ~right[0] & inside
+    found: dict[str, Any] = {"rows": int(inside.sum()), "mended": int(mended.sum()), "broken": int(broken.sum())}
+    if groups is None:
+        return found
+    place = np.unique(groups, return_inverse=True)[1]
+    rows, more, less = (np.bincount(place[those], minlength=place.max() + 1) for those in (inside, mended, broken))
+    held = np.flatnonzero(rows)
+    return found | {"groups": np.stack([held, rows[held], (more - less)[held]], axis=1).tolist()}
 
 
-def _brier_gap(codes: Ints, both: Sequence[Floats]) -> dict[str, float | None]:
-    "Challenger minus champion in the Brier score, and its standard error."
+def _brier_gap(codes: Ints, both: Sequence[Floats], groups: Ints | None = None) -> dict[str, float | None]:
+    "Challenger minus champion in the Brier score, and its standard error; of groups, also how many alike they are worth."
     loss = METRICS["brier"].of_rows
     if len(codes) < 2 or loss is None:
         return {"difference": None, "error": None}
     gaps = loss(codes, both[0]) - loss(codes, both[1])
-    return {"difference": float(gaps.mean()), "error": float(gaps.std(ddof=1) / math.sqrt(len(gaps)))}
+    if groups is None:
+        return {"difference": float(gaps.mean()), "error": float(gaps.std(ddof=1) / math.sqrt(len(gaps)))}
+    place = np.unique(groups, return_inverse=True)[1]
+    off, alike = np.bincount(place, weights=gaps - gaps.mean()), groups_alike(np.bincount(place))
+    error = math.sqrt((off @ off) * alike / (alike - 1)) / len(gaps) if alike > 1 else None
+    return {"difference": float(gaps.mean()), "error": error, "alike": alike}
 
 # %% ../nbs/57_promotion.ipynb #ffddc543
 def open_side(

@@ -25,6 +25,8 @@ from iris_nb.gate import (
     GateTerms,
     comparison_of,
     gravest,
+    groups_alike,
+    groups_in,
     judge_promotion,
     power_words,
     rows_needed,
@@ -332,3 +334,100 @@ def test_a_class_without_new_rows_is_not_decided_by_the_others() -> None:
     }
     assert way_of(evidence, TERMS) == "refit"
     assert "hold none of the class 'b'" in power_words(evidence, TERMS)[0]
+
+
+def in_groups(gains: dict[str, list[int]], each: int) -> dict[str, dict[str, Any]]:
+    """Classes whose groups hold `each` rows and gained so many; no group has rows of two classes."""
+    found: dict[str, dict[str, Any]] = {}
+    first = 0
+    for name, all_gains in gains.items():
+        held = [[first + number, each, gain] for number, gain in enumerate(all_gains)]
+        mended, broken = (sum(max(0, sign * gain) for gain in all_gains) for sign in (1, -1))
+        rows = each * len(all_gains)
+        found[name] = {"rows": rows, "mended": mended, "broken": broken, "groups": held}
+        first += len(held)
+    return found
+
+
+def without_groups(classes: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {name: {key: counts[key] for key in ("rows", "mended", "broken")} for name, counts in classes.items()}
+
+
+@pytest.mark.parametrize(("groups", "each"), [(10, 20), (40, 20), (40, 50)])
+def test_few_groups_with_many_rows_do_not_decide_and_hold_their_level(groups: int, each: int) -> None:
+    """At a true loss of the margin, 'no worse' is wrong: one sample in twenty, not one in three."""
+    random, terms = np.random.default_rng(0), replace(TERMS, margin=0.05)
+    wrong, by_rows, trials = 0, 0, 60
+    for _ in range(trials):
+        drawn = {name: random.choice([-each, each, 0], size=groups, p=[0.1, 0.05, 0.85]).tolist() for name in "ab"}
+        classes = in_groups(drawn, each)
+        assert groups_in(classes) == 2 * groups and visible_loss(classes, terms) > terms.margin
+        wrong += weigh_rows(classes, terms).outcome == "no worse"
+        by_rows += weigh_rows(without_groups(classes), terms).outcome == "no worse"
+    assert wrong <= 0.05 * trials < 0.2 * trials < by_rows
+
+
+def test_many_groups_decide_as_so_many_rows_do() -> None:
+    gains = {"a": [1] * 5 + [-1] * 3 + [0] * 492, "b": [-1] * 4 + [0] * 496}
+    rows = without_groups(in_groups(gains, 1))
+    for each in (1, 30):
+        classes = in_groups({name: [each * gain for gain in held] for name, held in gains.items()}, each)
+        found, plain = weigh_rows(classes, TERMS), weigh_rows(rows, TERMS)
+        assert (found.outcome, round(found.difference, 9)) == (plain.outcome, round(plain.difference, 9))
+        assert found.low < plain.low and np.allclose([found.low, found.high], [plain.low, plain.high], atol=1e-4)
+        assert visible_loss(classes, TERMS) == pytest.approx(visible_loss(rows, TERMS), rel=0.005)
+
+
+def test_groups_across_classes_are_one_observation() -> None:
+    """Patients with rows of both classes: half as many groups, and a wider bound than groups of their own."""
+    apart = in_groups({"a": [0] * 100, "b": [0] * 100}, 10)
+    shared = {name: counts | {"groups": [[number, 10, 0] for number in range(100)]} for name, counts in apart.items()}
+    assert (groups_in(apart), groups_in(shared)) == (200, 100)
+    assert visible_loss(shared, TERMS) == pytest.approx(math.sqrt(2) * visible_loss(apart, TERMS))
+
+
+def test_a_large_group_counts_once() -> None:
+    assert groups_alike([7] * 12) == pytest.approx(12) and groups_alike([1000, 1, 1, 1]) < 1.01
+    counted = {"rows": 2000, "mended": 0, "broken": 0}
+    even, uneven, one = (
+        {"a": counted | {"groups": [[number, rows, 0] for number, rows in enumerate(sizes)]}}
+        for sizes in ([50] * 40, [1025] + [25] * 39, [2000])
+    )
+    assert visible_loss(even, TERMS) < visible_loss(uneven, TERMS) and visible_loss(one, TERMS) == math.inf
+    evidence = GOOD | {"unseen": GOOD["unseen"] | {"classes": one}}
+    assert (
+        way_of(evidence, TERMS) == "refit" and "come in 1 group, too few to decide" in power_words(evidence, TERMS)[0]
+    )
+    assert way_of(evidence | {"refit": None}, TERMS) == "" and word_of("comparison", evidence | {"refit": None}) == HOLD
+
+
+@given(st.lists(st.integers(-5, 5), min_size=3, max_size=20), st.lists(st.integers(-5, 5), min_size=3, max_size=20))
+def test_groups_are_symmetric(left: list[int], right: list[int]) -> None:
+    classes = in_groups({"a": left, "b": right}, 5)
+    turned = in_groups({"a": [-gain for gain in left], "b": [-gain for gain in right]}, 5)
+    one, other = weigh_rows(classes, TERMS), weigh_rows(turned, TERMS)
+    assert np.allclose([one.difference, one.low, one.high], [-other.difference, -other.high, -other.low])
+    assert visible_loss(classes, TERMS) == pytest.approx(visible_loss(turned, TERMS))
+
+
+def test_sentences_say_that_groups_count_once() -> None:
+    held = {"number": 20, "alike": 19.0, "classes": {name: {"number": 10, "alike": 9.5} for name in "ab"}}
+    evidence = copy.deepcopy(GOOD)
+    evidence["scores"]["groups"], evidence["refit"]["groups"] = held, 50
+    evidence["refit"]["differences"] = [-0.05, 0.06] * 10
+    evidence["unseen"]["classes"] = in_groups({"a": [0] * 10, "b": [0] * 10}, 4)
+    said = {reason.check: reason for reason in judge_promotion(json.loads(json.dumps(evidence)), TERMS).reasons}
+    plain = {reason.check: reason for reason in judge_promotion(GOOD, TERMS).reasons}
+    bound = "5 errors in 100 held-out rows of 20 groups still allow an error rate of up to"
+    assert said["balanced accuracy"].sentence.startswith(bound)
+    assert said["balanced accuracy"].sentence.endswith("(95 %, one-sided, each group counted once)")
+    assert said["recall"].found == "0.940 'b' (0.593 to 1.000)" != plain["recall"].found
+    assert "on 50 rows of 10 groups, each counted once" in said["recall"].sentence
+    seen, folds, _ = power_words(evidence, TERMS)
+    assert seen.startswith("80 rows that neither model has seen, each of their 20 groups counted once, show a loss of")
+    assert folds.startswith("the folds of 500 rows of 50 groups show a loss") and folds.endswith("groups of such rows")
+    evidence["unseen"]["classes"] = in_groups({"a": [4] + [0] * 999, "b": [0] * 1000}, 4)
+    evidence["unseen"]["brier"] = {"difference": 0.03, "error": 0.01, "alike": 3.0}
+    assert way_of(evidence, TERMS) == "rows" and word_of("Brier score", evidence) == HOLD
+    comparison = next(r for r in judge_promotion(evidence, TERMS).reasons if r.check == "comparison")
+    assert "mends 4 and breaks 0; each of their 2,000 groups counts once (one-sided" in comparison.sentence

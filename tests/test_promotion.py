@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,12 @@ from hypothesis import strategies as st
 
 from iris_nb import promotion
 from iris_nb.candidates import candidate_named
-from iris_nb.data import load_data
+from iris_nb.data import StudyData, load_data
 from iris_nb.errors import InputError, ModelFileError
 from iris_nb.features import FeatureOptions, plan_features
 from iris_nb.files import read_json, sha256_file
 from iris_nb.folders import open_run
-from iris_nb.gate import HOLD, PROMOTE, REJECT, GateTerms, judge_promotion
+from iris_nb.gate import HOLD, PROMOTE, REJECT, GateTerms, groups_in, judge_promotion
 from iris_nb.promotion import (
     Promotion,
     Specification,
@@ -184,6 +185,44 @@ def test_a_specification_that_cannot_be_fitted_here_is_named() -> None:
     both = [Specification(candidate_named("lda"), one, "none", "none") for one in (plan, away)]
     with pytest.raises(InputError, match=r"the champion could not be fitted anew.*stem"):
         refit(*both, data, FEW)
+
+
+@pytest.mark.parametrize("named", ["", "plant"])
+def test_rows_of_a_named_group_are_told_by_group(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = load_data(open_run(""))
+    facts = data.facts | {"split": data.facts["split"] | {"group": named}}
+    plants = pd.Series(np.arange(len(data.split)) // 5, index=data.split.index)
+    data = StudyData(data.frame, data.contract, data.split.assign(group=plants), facts)
+    classes, labels = tuple(data.classes), data.test_labels.to_numpy()
+    sides = [SimpleNamespace(name=name, predictor=SimpleNamespace(classes=classes)) for name in ("right", "first")]
+    answers = {"right": (labels[:, None] == np.array(classes)).astype(float), "first": np.eye(3)[np.zeros(30, int)]}
+    monkeypatch.setattr(promotion, "_asked", lambda side, frame: answers[side.name])
+    unseen = promotion.compare_unseen(*sides, data, data.frame.iloc[:0])  # type: ignore[arg-type]
+    counted, (first, *others) = unseen["classes"], classes
+    assert [counted[name]["mended"] for name in classes] == [0, 10, 10]
+    if not named:
+        assert set(counted[first]) == {"rows", "mended", "broken"} and set(unseen["brier"]) == {"difference", "error"}
+        return
+    for name in classes:
+        held = np.array(counted[name]["groups"])
+        assert held[:, 1].sum() == 10 and held[:, 2].sum() == counted[name]["mended"]
+        assert (held[:, 2] == (held[:, 1] if name in others else 0)).all()
+    sizes = np.unique(plants[(data.split["part"] == "test").to_numpy()], return_counts=True)[1]
+    assert unseen["brier"]["alike"] == pytest.approx(sizes.sum() ** 2 / (sizes**2).sum())
+    assert groups_in(counted) == len(sizes)
+    json.dumps(unseen, allow_nan=False)
+
+
+def test_the_error_of_a_brier_score_counts_groups_once() -> None:
+    random = np.random.default_rng(0)
+    codes, left, right = random.integers(2, size=40), *random.dirichlet([1, 1], (2, 40))
+    plain = promotion._brier_gap(codes, [left, right])
+    single = promotion._brier_gap(codes, [left, right], np.arange(40))
+    assert single == pytest.approx(plain | {"alike": 40})
+    often = [np.repeat(part, 25, axis=0) for part in (codes, left, right)]
+    grouped = promotion._brier_gap(often[0], often[1:], np.repeat(np.arange(40), 25))
+    assert grouped == pytest.approx(plain | {"alike": 40})
+    assert promotion._brier_gap(codes, [left, right], np.zeros(40, dtype=int))["error"] is None
 
 
 # The stories below run studies of their own and move aliases.
