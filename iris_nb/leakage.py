@@ -214,11 +214,31 @@ def _tree(values: np.ndarray, codes: np.ndarray, learn: np.ndarray) -> np.ndarra
     answers: np.ndarray = tree.fit(column[learn], codes[learn]).predict(column)
     return answers
 
-# %% ../nbs/16_leakage.ipynb #868f7d37
-def _numbers(series: pd.Series) -> np.ndarray:
-    "Numbers and dates by their rank, which no range is too wide for and no tree minds."
+# %% ../nbs/16_leakage.ipynb #3488cf59
+def _ranks(series: pd.Series) -> np.ndarray:
+    "Numbers and dates by their rank, which no range is too wide for."
     ranks: np.ndarray = series.rank(method="dense").to_numpy(dtype="float64", na_value=np.nan)
     return ranks
+
+
+def _scaled(series: pd.Series) -> np.ndarray:
+    "Numbers and dates as a tree can take them: float32, the largest 1e30."
+    if series.dtype.kind == "M":
+        series = (series - series.min()).dt.total_seconds()
+    values = series.to_numpy(dtype="float64", na_value=np.nan)
+    most = np.abs(values[~np.isnan(values)]).max(initial=0.0)
+    with np.errstate(all="ignore"):  # 1e30, since trees take numbers less than 1e-7 apart for equal
+        scaled: np.ndarray = (values / (most or 1.0) * 1e30).astype(np.float32)
+    return scaled
+
+
+def _numbers(series: pd.Series, codes: np.ndarray) -> np.ndarray:
+    "A column by its values, which show the gap between two classes; by ranks where scaling would merge rows of two classes."
+    ranks, scaled = _ranks(series), _scaled(series)
+    order = np.lexsort((codes, ranks))
+    apart = (np.diff(ranks[order]) > 0) & (np.diff(codes[order]) != 0)
+    merged = apart & (np.diff(scaled[order]) == 0)
+    return ranks if merged.any() or np.isinf(scaled).any() else scaled
 
 
 def _as_codes(series: pd.Series) -> np.ndarray:
@@ -233,7 +253,7 @@ def _known(series: pd.Series, codes: np.ndarray) -> np.ndarray:
     enough = int(np.bincount(codes[known], minlength=int(codes.max()) + 1).min()) >= 5
     return known if enough else np.ones(len(codes), dtype=bool)
 
-# %% ../nbs/16_leakage.ipynb #7164b1ad
+# %% ../nbs/16_leakage.ipynb #54d86943
 def column_score(
     series: pd.Series,  # one feature of some rows, conformed
     codes: np.ndarray,  # their classes, numbered from 0
@@ -244,7 +264,7 @@ def column_score(
     known = _known(series, codes)
     series, codes = series[known], codes[known]
     category = series.dtype == object
-    values = _as_codes(series) if category else _numbers(series)
+    values = _as_codes(series) if category else _numbers(series, codes)
     rule: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray] = _lookup if category else _tree
     everything = np.ones(len(codes), dtype=bool)
     seen = balanced(codes, rule(values, codes, everything))
@@ -256,7 +276,7 @@ def column_score(
         said[left_out] = rule(values, codes, ~left_out)[left_out]
     return balanced(codes, said)
 
-# %% ../nbs/16_leakage.ipynb #d69a8b55
+# %% ../nbs/16_leakage.ipynb #4335ca0a
 def _table_of_numbers(features: pd.DataFrame) -> np.ndarray:
     "Features as numbers without gaps: categories of up to twenty values one by one, else by frequency; gaps by the median."
     columns = []
@@ -270,14 +290,24 @@ def _table_of_numbers(features: pd.DataFrame) -> np.ndarray:
                 else [np.bincount(codes)[codes].astype(float)]
             )
             continue
-        values = _numbers(series)
+        values = _ranks(series)
         gaps = np.isnan(values)
         columns.append(np.where(gaps, np.median(values[~gaps]) if not gaps.all() else 0.0, values))
         if gaps.any() and not gaps.all():
             columns.append(gaps.astype(float))
     return np.column_stack(columns)
 
-# %% ../nbs/16_leakage.ipynb #b05d2c71
+# %% ../nbs/16_leakage.ipynb #ab2b98c1
+_MOST_ROWS, _LEAST_OF_A_CLASS = 5_000, 50
+
+
+def _some_rows(codes: np.ndarray, seed: int) -> np.ndarray:
+    "Places of rows drawn at random; of a class with fewer than fifty among them, more rows, up to fifty."
+    order = np.random.default_rng(seed).permutation(len(codes))
+    number = pd.Series(order).groupby(codes[order]).cumcount().to_numpy()  # within the class, from 0
+    return order[(np.arange(len(codes)) < _MOST_ROWS) | (number < _LEAST_OF_A_CLASS)]
+
+# %% ../nbs/16_leakage.ipynb #63254975
 def score_together(
     features: pd.DataFrame,  # conformed features of some rows
     codes: np.ndarray,  # their classes, numbered from 0
@@ -289,7 +319,7 @@ def score_together(
 
     if not features.shape[1]:
         return 1 / (int(codes.max()) + 1)
-    pick = np.random.default_rng(seed).permutation(len(codes))[:5_000]
+    pick = _some_rows(codes, seed)
     table, codes = _table_of_numbers(features.iloc[pick, :300]), codes[pick]
     folds, scores = _folds(codes, seed), []
     for model in (

@@ -74,7 +74,7 @@ def correlation_ratio(
     within = float(((values - means[codes]) ** 2).sum())
     return float(np.sqrt(max(0.0, 1 - within / total * (rows - 1) / (rows - groups))))
 
-# %% ../nbs/17_quality.ipynb #5b3ec4de
+# %% ../nbs/17_quality.ipynb #bb047185
 _MOST_COLUMNS, _MOST_ROWS = 40, 20_000
 
 
@@ -86,10 +86,21 @@ def _is_category(series: pd.Series) -> bool:
     return bool(series.dtype == object)
 
 
+def _of_rows(column: np.ndarray, rows: np.ndarray, category: bool) -> np.ndarray:
+    "Some rows of a column, none of them missing; ranks are ranked again where rows with a value were left out."
+    some: np.ndarray = column[rows]
+    if category or len(some) == int((column >= 0).sum()):
+        return some
+    twice = (2 * some).astype(np.int64)  # ranks of ties end in .5
+    counts = np.bincount(twice)
+    again: np.ndarray = (np.cumsum(counts) - (counts - 1) / 2)[twice]
+    return again
+
+
 def _pair(one: np.ndarray, is_one: bool, other: np.ndarray, is_other: bool) -> float | None:
     "The association of two columns; categories are numbered with -1 for missing, numbers are ranks with NaN."
     known = (one >= 0) & (other >= 0)  # NaN is not
-    one, other = one[known], other[known]
+    one, other = (_of_rows(column, known, is_it) for column, is_it in ((one, is_one), (other, is_other)))
     if is_one and is_other:
         return cramers_v(one.astype(np.int64), other.astype(np.int64))
     if is_one:

@@ -37,7 +37,7 @@ Flags = npt.NDArray[np.bool_]
 __all__ = ['Floats', 'Ints', 'Flags', 'TITLES', 'METHODS', 'check_selection', 'units_of', 'Select', 'training_parts',
            'selection_stability', 'stability_index', 'selection_facts', 'show_selection', 'plot_selection']
 
-# %% ../nbs/22_selection.ipynb #7f0c0379
+# %% ../nbs/22_selection.ipynb #a2ba6edb
 TITLES = {
     "mutual_info": "mutual information",
     "l1": "an L1 penalty",
@@ -96,7 +96,7 @@ def _l1_weights(Z: Floats, y: Ints, units: Ints, seed: int) -> Floats:
     )
     return np.asarray(np.abs(model.fit(Z, y).coef_).max(axis=0), dtype=np.float64)
 
-# %% ../nbs/22_selection.ipynb #769edb8c
+# %% ../nbs/22_selection.ipynb #bf7af135
 _SHADOWS = 20
 
 
@@ -110,7 +110,15 @@ def _log_probability(model: Any, Z: Any, y: Ints) -> float:
 
 def _inner_folds(y: Ints, seed: int) -> list[tuple[Ints, Ints]]:
     "Three folds, or two where no class has three rows."
-    return list(StratifiedKFold(min(3, int(np.bincount(y).max())), shuffle=True, random_state=seed).split(y, y))
+    folds = StratifiedKFold(min(3, int(np.bincount(y).max())), shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # classes smaller than the folds
+        return list(folds.split(y, y))
+
+
+def _leaves_one_class(y: Ints, seed: int) -> bool:
+    "Whether the rows without some inner fold are of one class, as where the other class has a single row."
+    return any(len(np.unique(y[train])) < 2 for train, _ in _inner_folds(y, seed))
 
 # %% ../nbs/22_selection.ipynb #087ad5df
 def _elimination(Z: Floats, y: Ints, units: Ints, seed: int) -> Floats:
@@ -133,8 +141,9 @@ def _permutation(Z: Floats, y: Ints, units: Ints, seed: int) -> Floats:
     level = max(0.0, float(loss[Z.shape[1] :].max()))
     return np.where(loss[: Z.shape[1]] > level, loss[: Z.shape[1]], 0.0)
 
-# %% ../nbs/22_selection.ipynb #829eac1b
+# %% ../nbs/22_selection.ipynb #2c140f80
 _MOST_ROWS = 5000  # more rows than this are thinned for the scores, evenly in every class
+_BY_FOLDS = ("rfe", "permutation")  # rules that judge by inner folds
 _RULES = {"mutual_info": _mutual_information, "l1": _l1_weights, "rfe": _elimination, "permutation": _permutation}
 
 
@@ -157,17 +166,17 @@ def _top_units(scores: Floats, units: Ints, most: int) -> Flags:
     kept = [unit for unit in order if best[unit] > 0] or [order[0]]
     return np.isin(units, kept)
 
-# %% ../nbs/22_selection.ipynb #d29380c7
+# %% ../nbs/22_selection.ipynb #70ad6d4f
 def _scores(method: str, Z: Floats, codes: Ints, units: Ints, seed: int) -> Floats:
     "The rule's score for each column."
     rows = _thinned(codes, seed)
     Z = Z[rows] if method == "mutual_info" else StandardScaler().fit_transform(Z[rows])
     with _controller().limit(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a rough fit ranks as well
-        warnings.simplefilter("ignore", UserWarning)  # classes smaller than the inner folds
+        warnings.simplefilter("ignore", UserWarning)  # mutual information is told of mixed columns
         return _RULES[method](Z, codes[rows], units, seed)
 
-# %% ../nbs/22_selection.ipynb #b3f1f0d2
+# %% ../nbs/22_selection.ipynb #e4d80daa
 class Select(SelectorMixin, BaseEstimator):  # type: ignore[misc]
     "Keep the features that a rule finds useful, judged on the rows of the fit only."
 
@@ -192,7 +201,9 @@ class Select(SelectorMixin, BaseEstimator):  # type: ignore[misc]
         self.n_features_in_ = X.shape[1]
         units = units_of([str(name) for name in X.columns], self.families)
         codes = np.asarray(pd.factorize(np.asarray(y).astype(str), sort=True)[0], dtype=np.int64)
-        if units.max() == 0 or len(np.unique(codes)) < 2 or np.bincount(codes).max() < 4:
+        few = len(np.unique(codes)) < 2 or np.bincount(codes).max() < 4
+        few = few or (self.method in _BY_FOLDS and _leaves_one_class(codes[_thinned(codes, self.seed)], self.seed))
+        if units.max() == 0 or few:
             self.scores_, self.support_ = np.zeros(len(units)), np.ones(len(units), dtype=np.bool_)
             self.note_ = "nothing to choose from, or too few rows to judge by; every feature was kept"
             return self
@@ -297,7 +308,7 @@ def _stability_sentence(facts: Mapping[str, Any]) -> str:
     word = "high" if facts["stability"] > 0.75 else "poor" if facts["stability"] < 0.4 else "moderate"
     return f"{text} The stability is {word}: {facts['stability']:.2f}, where 1 is the same choice in every fold and 0 is chance."
 
-# %% ../nbs/22_selection.ipynb #cff1631c
+# %% ../nbs/22_selection.ipynb #5345b56f
 def show_selection(
     facts: Mapping[str, Any],  # what `selection_facts` gave
 ) -> Shown:  # the sentence, and a line for each feature

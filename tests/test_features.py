@@ -12,10 +12,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 
-from iris_nb.construct import FEATURE_TYPES, find_recipes
+from iris_nb.construct import FEATURE_TYPES, count_polynomials, find_recipes, polynomial_recipes
 from iris_nb.contract import Column, Contract
 from iris_nb.errors import ParameterError
-from iris_nb.features import FeatureOptions, build_features, load_features, plan_columns, plan_features, save_features
+from iris_nb.features import (
+    FeatureOptions,
+    build_features,
+    load_features,
+    plan_columns,
+    plan_features,
+    plot_features,
+    save_features,
+    show_features,
+)
 from iris_nb.folders import RunFolder
 
 AUTO = FeatureOptions(construct="auto", scale="standard", max_categories=20, rare=0.01)
@@ -147,6 +156,59 @@ def test_rare_and_unknown_categories_share_or_vanish_without_a_warning() -> None
         answer = fitted.transform(pd.DataFrame({"c": np.array(["rare2", "never seen"], dtype=object)}))
     assert list(answer.columns) == ["c = a", "c = b", "c = (rare)"]
     assert answer["c = (rare)"].tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("value", ["(rare)", "'(rare)'", "(rare)'"])
+def test_a_category_called_rare_stands_beside_the_rare_ones(value: str) -> None:
+    contract = Contract("t", "y", (Column("c", "category", "feature"), Column("y", "category", "target")))
+    frame = pd.DataFrame({"c": np.array([value] * 60 + ["(rare)"] * 38 + ["rare1", "rare2"], dtype=object)})
+    prepared = build_features(contract, FeatureOptions("auto", "standard", 20, 0.05)).fit_transform(frame)
+    assert prepared.columns.is_unique and prepared["c = (rare)"].sum() == 2
+    assert prepared[f"c = '{value}'"].sum() == (98 if value == "(rare)" else 60)
+
+
+def test_how_a_category_is_made_says_where_unknown_values_go() -> None:
+    contract = Contract("t", "y", (Column("c", "category", "feature"), Column("y", "category", "target")))
+    (how,) = (column.how for column in plan_columns(contract, AUTO))
+    assert how.endswith("unknown ones count as rare where there are rare ones, else they are 0 everywhere")
+
+
+def test_shares_are_shown_where_names_clash() -> None:
+    random = np.random.default_rng(0)
+    columns = (
+        Column("age", "number", "feature", nullable=True),
+        Column("age missing", "integer", "feature"),
+        Column("colour", "category", "feature"),
+        Column("colour = red", "category", "feature"),
+        Column("y", "category", "target"),
+    )
+    labels = pd.Series(["a", "b"] * 30)
+    frame = pd.DataFrame({"age": random.normal(size=60), "age missing": random.integers(0, 2, 60).astype(float)})
+    frame["colour"] = np.array(["red", "blue", "blue"] * 20, dtype=object)
+    frame["colour = red"] = np.where(labels == "a", "yes", "no").astype(object)
+    plan = plan_features(Contract("t", "y", columns), AUTO)
+    shown = show_features(plan, plan.build().fit_transform(frame), labels).table
+    shares = shown.set_index(["feature", "kind"])["share between classes"].astype(float)
+    assert shares.notna().all() and shares["colour = red", "category"] == 1 and shares["colour", "category"] < 0.1
+
+
+def test_bars_of_features_with_one_beginning_lie_apart() -> None:
+    names = ["protein expression level A", "protein expression level B", "z"]
+    columns = [Column(name, "number", "feature") for name in names]
+    contract = Contract("t", "y", (*columns, Column("y", "category", "target")))
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 3)), columns=names)
+    plan = plan_features(contract, AUTO)
+    labels = pd.Series(["a", "b"] * 20)
+    bars = plot_features(plan, plan.build().fit_transform(frame), labels, ["a", "b"]).axes[0]
+    assert sorted(bar.get_y() + bar.get_height() / 2 for bar in bars.patches) == [0, 1, 2]
+    assert len(bars.get_yticklabels()) == 3
+
+
+def test_polynomials_of_a_wide_table_are_made_no_further_than_asked() -> None:
+    columns = [Column(f"c{place}", "number", "feature") for place in range(20_000)]
+    assert polynomial_recipes(columns, 0, []) == []  # 200 million recipes would not fit in memory
+    assert [r.name for r in polynomial_recipes(columns, 20_001, [])][-2:] == ["c19999²", "c0 × c1"]
+    assert count_polynomials(columns) == 20_000 * 20_001 // 2
 
 
 def test_a_large_category_takes_no_more_columns_than_allowed() -> None:

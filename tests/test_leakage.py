@@ -13,7 +13,17 @@ from iris_nb.data import BUNDLED, load_table, prepare_data, save_data, show_leak
 from iris_nb.errors import InputError, ParameterError, StageError
 from iris_nb.files import read_json
 from iris_nb.folders import open_run
-from iris_nb.leakage import CODES, Audit, Evidence, LeakageError, audit_leakage, audit_table, find_overlaps
+from iris_nb.leakage import (
+    CODES,
+    Audit,
+    Evidence,
+    LeakageError,
+    audit_leakage,
+    audit_table,
+    column_score,
+    find_overlaps,
+    score_together,
+)
 from iris_nb.split import Split, equal_rows, split_rows
 
 
@@ -89,6 +99,40 @@ def test_columns_made_after_the_outcome_are_found(name: str) -> None:
     frame = table()
     found = audit(frame.assign(**{name: leaks(frame)[name]}))
     assert alarms(found) == [("L003", "error", (name,))]
+
+
+@pytest.mark.parametrize("name", ["refund", "cost", "closed"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_leaks_are_found_where_a_class_is_small(name: str, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    ill = np.zeros(200, dtype=int)
+    ill[random.choice(200, 20, replace=False)] = 1
+    days = 400 * ill + random.integers(0, 300, 200)
+    values = {
+        "refund": np.where(ill, random.uniform(50, 500, 200).round(2), 0),
+        "cost": 1000 * ill + random.normal(0, 1, 200),
+        "closed": pd.Timestamp("2020-01-01") + pd.to_timedelta(days, "D"),
+    }[name]
+    honest = {"x": random.normal(size=200), "z": random.normal(size=200)}
+    frame = pd.DataFrame({name: values, **honest, "y": np.where(ill, "ill", "well")})
+    assert alarms(audit(frame)) == [("L003", "error", (name,))]
+
+
+@pytest.mark.parametrize("far", [1e20, 1e308])
+def test_one_wild_number_hides_no_leak(far: float) -> None:
+    ill = np.arange(400) % 2
+    cost = pd.Series(1000 * ill + np.random.default_rng(0).normal(0, 1, 400))
+    cost[1] = far
+    assert column_score(cost, ill, 0) > 0.985 and column_score(-cost, ill, 0) > 0.985
+
+
+def test_a_rare_class_is_not_lost_among_many_rows() -> None:
+    random = np.random.default_rng(4)
+    fraud = np.zeros(20_000, dtype=int)
+    fraud[random.choice(len(fraud), 6, replace=False)] = 1
+    noise = pd.DataFrame({"x": random.normal(size=len(fraud))})
+    scores = [score_together(noise, fraud, seed) for seed in range(4)]  # of 5,000 rows, one may be fraud, or none
+    assert all(score < 0.9 for score in scores)
 
 
 def test_two_leaks_do_not_hide_each_other() -> None:

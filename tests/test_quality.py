@@ -82,6 +82,21 @@ def test_the_correlation_ratio() -> None:
     assert correlation_ratio(np.array([], dtype=int), np.array([])) is None
 
 
+@given(st.integers(0, 1000))
+@settings(max_examples=30, deadline=None)
+def test_gaps_and_ties_as_in_pandas(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    frame = pd.DataFrame(random.integers(0, 9, (40, 3)).astype(float), columns=list("abc"))
+    frame = frame.mask(random.random(frame.shape) < 0.3)
+    expected = frame.corr(method="spearman").abs()
+    pd.testing.assert_frame_equal(associations(frame), expected)
+    kind = pd.Series(random.choice(["x", "y", "z"], 40), dtype=object).mask(random.random(40) < 0.3)
+    known = frame["a"].notna() & kind.notna()
+    found = associations(frame[["a"]].assign(kind=kind)).iloc[0, 1]
+    alone = correlation_ratio(pd.factorize(kind[known])[0], frame["a"][known].rank().to_numpy())
+    assert found == pytest.approx(alone)
+
+
 def test_numbers_by_spearman_with_gaps() -> None:
     random = np.random.default_rng(0)
     one = random.normal(size=100)

@@ -90,6 +90,14 @@ def test_something_is_kept_on_any_rows(method: str, share: float, width: int, la
     assert kept.shape[1] <= max(1, int(share * width + 1e-9)) or fitted.note_
 
 
+@pytest.mark.parametrize("method", ["rfe", "permutation"])
+@pytest.mark.parametrize("rows", [20, 6000])
+def test_every_feature_is_kept_where_a_class_has_one_row(method: str, rows: int) -> None:
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(rows + 1, 3)), columns=list("abc"))
+    select = Select(method, 0.5, 0, []).fit(table, ["a"] * rows + ["b"])
+    assert select.support_.all() and "every feature was kept" in select.note_
+
+
 def meadow(select: str) -> tuple[Contract, pd.DataFrame, pd.Series, FeatureOptions]:
     "A category, a date, two lengths and their plan."
     columns = (
