@@ -259,8 +259,7 @@ def learning_curve(
         raise ParameterError(f"curve_points must be 0 (no curve) or at least 2, not {points}")
     full = _ask([candidate], features, rows, asked)
     few = replace(rows, X=rows.X.iloc[full.places], y=rows.y.iloc[full.places])
-    groups = None if rows.groups is None else np.asarray(rows.groups)[full.places]
-    bound = real_groups(groups)
+    bound = real_groups(None if rows.groups is None else np.asarray(rows.groups)[full.places])
     limit = candidate.row_limit or len(few.y)
     folds = [fold_rows(deal, fold, bound) for deal in full.dealt for fold in range(int(deal.max()) + 1)]
     orders = [
@@ -276,9 +275,8 @@ def learning_curve(
         [_score(candidate, features, few, asked, order[: len(order) // 2**step], test) for order, (_, test) in zip(orders, folds, strict=True)]
         for step in halvings
     ])  # fmt: skip
-    mean = float(np.mean([len(order) for order in orders]))
     ratio = float(np.mean([len(test) for _, test in folds]) / np.mean([len(train) for train, _ in folds]))
-    sizes = [int(mean / 2**step) for step in halvings]
+    sizes = [int(np.mean([len(order) for order in orders]) / 2**step) for step in halvings]
     facts = _curve_facts(candidate, asked, sizes, scores, ratio)
     if len(sizes) > 1 and any(len(train) > limit for train, _ in folds):
         facts["sentence"] += (
