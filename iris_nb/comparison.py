@@ -47,10 +47,10 @@ from iris_nb.statistics import (
 from .workers import map_folds
 
 # %% auto #0
-__all__ = ['Question', 'check_class_weight', 'fold_count', 'real_groups', 'deal_folds', 'deal_in_time', 'fold_rows',
-           'check_sides', 'corrected_interval', 'Comparison', 'compare']
+__all__ = ['Question', 'check_class_weight', 'fold_count', 'real_groups', 'deal_folds', 'deal_in_time', 'most_in_time',
+           'fold_rows', 'check_sides', 'corrected_interval', 'Comparison', 'compared_places', 'compare']
 
-# %% ../nbs/33_comparison.ipynb #874ad5ed
+# %% ../nbs/33_comparison.ipynb #920b72dd
 @dataclass(frozen=True)
 class Question:
     "The terms of a comparison."
@@ -75,6 +75,11 @@ class Question:
             raise ParameterError(f"repeats must be at least 1, not {self.repeats}")
         if self.compare_rows < 0:
             raise ParameterError(f"compare_rows must be 0 (all rows) or more, not {self.compare_rows}")
+        if 0 < self.compare_rows <= len(self.classes):
+            raise ParameterError(
+                f"compare_rows={self.compare_rows} leaves one row of each of the {len(self.classes)} classes, and one "
+                f"class needs two at least; give 0 (all rows) or a number above {len(self.classes)}"
+            )
         check_class_weight(self.class_weight, self.classes)
 
     @property
@@ -101,7 +106,7 @@ def check_class_weight(
         if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < float("inf"):
             raise ParameterError(f"the weight of the class '{label}' must be a number above 0, not {weight!r}")
 
-# %% ../nbs/33_comparison.ipynb #34c85168
+# %% ../nbs/33_comparison.ipynb #baf0f0d5
 def fold_count(
     y: pd.Series,  # labels as text
     groups: Ints | None,  # rows of one group stay together; None where there are no groups
@@ -110,7 +115,8 @@ def fold_count(
     "How many folds there will be."
     counts = _members(y, groups)
     if counts.max() < 2:
-        raise StageError("every class has one training row only; to compare models, at least one class needs two")
+        has = "one training row only" if groups is None else "all its rows in one group"
+        raise StageError(f"every class has {has}; to compare models, at least one class needs two")
     counts = counts[counts >= 2]
     largest = int(counts.iloc[0])
     if folds > largest:
@@ -163,25 +169,40 @@ def deal_folds(
         raise StageError(f"the groups of rows cannot be spread over {folds} folds; ask for fewer with -p folds=…")
     return dealt
 
-# %% ../nbs/33_comparison.ipynb #62ce560a
+# %% ../nbs/33_comparison.ipynb #db795f75
 def deal_in_time(
     times: npt.NDArray[Any],  # rank of each row in time, shape (rows,)
     folds: int,  # how many parts are tested
 ) -> Ints:  # the fold of each row, -1 for the first part
     "Deal the rows into consecutive parts."
+    parts = _parts_in_time(times, folds + 1)
+    if parts.max() < folds:
+        most = most_in_time(times, folds)
+        largest = f"the largest possible here is folds={most}" if most else "compare without times"
+        raise ParameterError(
+            f"{len(times)} training rows at {len(np.unique(times))} times cannot be cut into the {folds + 1} parts that "
+            f"{folds} folds in time need; {largest}"
+        )
+    return parts - 1
+
+
+def most_in_time(
+    times: npt.NDArray[Any],  # rank of each row in time, shape (rows,)
+    folds: int,  # as many as are wanted
+) -> int:  # as many as there can be, up to `folds`; 0 if not even two
+    "How many folds in time the rows allow."
+    return next((n for n in range(folds, 1, -1) if _parts_in_time(times, n + 1).max() == n), 0)
+
+
+def _parts_in_time(times: npt.NDArray[Any], parts: int) -> Ints:
+    "Consecutive parts of about the same size, from 0; fewer than asked for where many rows are of one time."
     order = np.argsort(times, kind="stable")
-    moments, codes = np.unique(times, return_inverse=True)
+    codes = np.unique(times, return_inverse=True)[1]
     middle = np.empty(len(times))
     middle[order] = np.arange(len(times)) + 0.5
     middle = (np.bincount(codes, middle) / np.bincount(codes))[codes]  # rows of one time share their middle place
-    parts = np.unique((middle * (folds + 1) / len(times)).astype(np.int64), return_inverse=True)[1]
-    if parts.max() < folds:
-        largest = f"the largest possible here is folds={parts.max()}" if parts.max() > 1 else "compare without times"
-        raise ParameterError(
-            f"{len(times)} training rows at {len(moments)} times cannot be cut into the {folds + 1} parts that "
-            f"{folds} folds in time need; {largest}"
-        )
-    return np.asarray(parts - 1, dtype=np.int64)
+    found = np.unique((middle * parts / len(times)).astype(np.int64), return_inverse=True)[1]
+    return np.asarray(found, dtype=np.int64)
 
 
 def fold_rows(
@@ -418,7 +439,7 @@ def _oriented(name: str, answers: list[_Answer], asked: Question) -> Floats:
     own = sorted((a for a in answers if a.name == name), key=lambda a: (a.repeat, a.fold))
     return np.array([asked.measure.oriented(answer.scores[asked.metric]) for answer in own], dtype=np.float64)
 
-# %% ../nbs/33_comparison.ipynb #f75cac7f
+# %% ../nbs/33_comparison.ipynb #89357b1e
 def _weigh(board: list[dict[str, Any]], answers: list[_Answer], asked: Question) -> dict[str, Any]:
     "What the scores prove: tests against the best and the baseline, the tie group, every pair."
     lines = _scored(board)
@@ -427,7 +448,7 @@ def _weigh(board: list[dict[str, Any]], answers: list[_Answer], asked: Question)
     ratio = _test_to_train(answers)
     own = {line["name"]: scores[line["name"]] for line in lines}
     group = tie_group(own, ratio, asked.alpha)
-    count = len(own[group.best])
+    count = int(np.isfinite(own[group.best]).sum())
     members = group.members if count >= FEWEST else _same_mean(board)
     return {
         "alpha": asked.alpha,
@@ -480,7 +501,7 @@ def _odds(differences: Floats, ratio: float, rope: float) -> dict[str, float | N
     found = bayesian_t(differences, ratio, rope)
     return {kind: _number(getattr(found, kind)) for kind in ("worse", "equal", "better")}
 
-# %% ../nbs/33_comparison.ipynb #fd2905f6
+# %% ../nbs/33_comparison.ipynb #eed56433
 def _against_baseline(
     own: Mapping[str, Floats], bases: list[dict[str, Any]], scores: Mapping[str, Floats], ratio: float
 ) -> list[dict[str, Any]]:
@@ -502,10 +523,10 @@ def _beats(weighed: Mapping[str, Any], name: str) -> bool | None:
     if not found:
         return None
     if not weighed["tested"]:
-        return bool(found[0]["difference"] > 0)
+        return found[0]["difference"] is not None and bool(found[0]["difference"] > 0)
     return found[0]["p_holm"] is not None and bool(found[0]["p_holm"] < weighed["alpha"])
 
-# %% ../nbs/33_comparison.ipynb #a436aca9
+# %% ../nbs/33_comparison.ipynb #adcd5f0d
 def _mid(title: str) -> str:
     "A title inside a sentence: 'Linear discriminant analysis' loses its capital, 'RBF …' and 'Gaussian naive Bayes' do not."
     return title[:1].lower() + title[1:] if title[1:].islower() and len(title) > 1 else title
@@ -521,13 +542,18 @@ def _p(value: float | None) -> str:
     return "no p-value" if value is None else "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
-def _score_words(line: Mapping[str, Any], asked: Question, folds: int) -> str:
+def _scores(count: int) -> str:
+    return "1 score" if count == 1 else f"{count} scores"
+
+
+def _score_words(line: Mapping[str, Any], asked: Question, folds: int, measured: int) -> str:
     "The mean of the chosen one with its interval."
     deals = f"{asked.repeats} × {folds}" if asked.repeats > 1 else f"{folds}"
+    deals = deals if measured == asked.repeats * folds else f"{measured} of {deals}"
     interval = "" if line["low"] is None else f" (95 % interval {line['low']:.3f} to {line['high']:.3f})"
     return f"mean {asked.measure.title} over {deals} folds is {line['mean']:.3f}{interval}"
 
-# %% ../nbs/33_comparison.ipynb #cc8b81c5
+# %% ../nbs/33_comparison.ipynb #a2d1b155
 def _reason(
     chosen: Mapping[str, Any], board: list[dict[str, Any]], weighed: Mapping[str, Any], asked: Question, rows: int
 ) -> str:
@@ -539,28 +565,34 @@ def _reason(
     if not others:
         return f"{chosen['title']} was chosen: no other candidate besides the baseline could be compared."
     if not weighed["tested"]:
-        why = f"no test is possible with {weighed['scores']} scores, fewer than {FEWEST}, so nothing is shown about the others"
+        why = f"no test is possible with {_scores(weighed['scores'])}, fewer than {FEWEST}, so nothing is shown about the others"
         of_equals = "" if len(group) == 1 else f", and it is the simplest of the {len(group)} with that mean"
         return f"{chosen['title']} was chosen for the best mean{of_equals}; {why}."
     if len(group) == 1:
         worse = "the other candidate" if others == 1 else f"each of the {others} other candidates"
         return f"{chosen['title']} was chosen: {worse} is shown to be worse (corrected t-tests, level {asked.alpha:g})."
-    listed = in_words([_mid(title) for title in group])
+    apart = _told_apart(weighed)
+    told = f"told from the best of them, {_mid(titles[weighed['best']])}," if apart else "told apart"
     if len(group) <= 4:
-        told = f"{_listed(group)} cannot be told apart on {rows:,} rows"
+        text = f"{_listed(group)} cannot be {told} on {rows:,} rows"
     else:
-        which = (
-            f"The {len(group)} candidates" if len(group) > others else f"{len(group)} of the {others + 1} candidates"
-        )
-        told = f"{which} cannot be told apart on {rows:,} rows ({listed})"
-    return f"{told}; {_mid(chosen['title'])} was chosen as the simplest of them."
+        which = f"The {len(group)}" if len(group) > others else f"{len(group)} of the {others + 1}"
+        text = f"{which} candidates cannot be {told} on {rows:,} rows ({in_words([_mid(title) for title in group])})"
+    return f"{text}; {_mid(chosen['title'])} was chosen as the simplest of them."
 
 
+def _told_apart(weighed: Mapping[str, Any]) -> bool:
+    "Whether any two of the tie group are told apart, though none is told from the best."
+    group = weighed["tie_group"]
+    pairs = [pair for pair in weighed["pairs"] if pair["first"] in group and pair["second"] in group]
+    return any(pair["p_holm"] is not None and pair["p_holm"] < weighed["alpha"] for pair in pairs)
+
+# %% ../nbs/33_comparison.ipynb #ec67f9be
 def _standing(
     chosen: Mapping[str, Any], board: list[dict[str, Any]], weighed: Mapping[str, Any], asked: Question, folds: int
 ) -> str:
     "How the chosen one scored, and the best if it is another."
-    text = f" Its {_score_words(chosen, asked, folds)}"
+    text = f" Its {_score_words(chosen, asked, folds, weighed['scores'])}"
     leader = next(line for line in board if line["name"] == weighed["best"])
     if leader is chosen or round(leader["mean"], 12) == round(chosen["mean"], 12):
         return f"{text}, the best of all." if len(_scored(board)) > 1 else f"{text}."
@@ -568,28 +600,29 @@ def _standing(
     chance = "" if odds is None else f", which is better by more than {asked.rope:g} with a probability of {odds:.2f}"
     return f"{text}; the best mean is that of {_mid(leader['title'])}, {leader['mean']:.3f}{chance}."
 
-# %% ../nbs/33_comparison.ipynb #05503578
+# %% ../nbs/33_comparison.ipynb #1ece026b
 def _baseline_words(chosen: Mapping[str, Any], board: list[dict[str, Any]], weighed: Mapping[str, Any]) -> str:
     "Whether the baseline is beaten, in words."
     found = {line["name"]: line for line in weighed["against_baseline"]}
     if not found:
         return "No baseline was compared."
     lines = {line["name"]: line for line in board}
-    best = found[weighed["best"]]
+    best, mine = found[weighed["best"]], found[chosen["name"]]
     base = f"the {_mid(lines[best['baseline']]['title'])}, {lines[best['baseline']]['mean']:.3f}"
+    beaten = [lines[name]["title"] for name in found if _beats(weighed, name)]
     if not weighed["tested"]:
-        if _beats(weighed, weighed["best"]):
-            return f"Its mean is better than that of {base}. With {weighed['scores']} scores this is not tested."
-        return f"No candidate has a better mean than {base}."
-    if not _beats(weighed, weighed["best"]):
+        if not _beats(weighed, chosen["name"]):
+            return f"No candidate has a better mean than {base}."
+        return f"Its mean is better than that of {base}. With {_scores(weighed['scores'])} this is not tested."
+    if _beats(weighed, chosen["name"]):
+        return f"It beats {base} ({_p(mine['p_holm'])} after Holm)."
+    if not beaten:
         who = f"{_mid(lines[weighed['best']]['title'])}: {lines[weighed['best']]['mean']:.3f}, {_p(best['p_holm'])} after Holm"
         return f"No candidate is shown to beat {base} (the best: {who})."
-    mine = found[chosen["name"]]
-    if not _beats(weighed, chosen["name"]):
-        return (
-            f"The best candidate beats {base}; that the chosen one does is not shown ({_p(mine['p_holm'])} after Holm)."
-        )
-    return f"It beats {base} ({_p(mine['p_holm'])} after Holm)."
+    others = (
+        f"it is for {in_words([_mid(t) for t in beaten])}" if len(beaten) < 4 else f"it is for {len(beaten)} others"
+    )
+    return f"That the chosen one beats {base} is not shown ({_p(mine['p_holm'])} after Holm); {others}."
 
 # %% ../nbs/33_comparison.ipynb #e263fb4e
 @dataclass(frozen=True)
@@ -623,7 +656,17 @@ class Comparison:
         failed = {answer.name for answer in self.answers if answer.failure}
         return {name: proba for name, proba in found.items() if name not in failed}
 
-# %% ../nbs/33_comparison.ipynb #e1c79b1e
+# %% ../nbs/33_comparison.ipynb #74e6561a
+def compared_places(
+    y: pd.Series,  # labels of all training rows
+    asked: Question,  # its `compare_rows` and seed count
+) -> Ints:  # places of the rows to compare on, ascending
+    "All rows, or the subsample that a comparison is made on."
+    if not asked.compare_rows or len(y) <= asked.compare_rows:
+        return np.arange(len(y), dtype=np.int64)
+    return stratified_sample(y, asked.compare_rows, asked.seed)
+
+# %% ../nbs/33_comparison.ipynb #8539f0ef
 def compare(
     candidates: Sequence[Candidate],  # what to compare
     features: Any,  # an unfitted transformer that gives a DataFrame
@@ -635,9 +678,7 @@ def compare(
     before: Comparison | None = None,  # of the same rows and terms: its candidates are compared too, without new fits
 ) -> Comparison:  # leaderboard, choice, and every score
     "Compare candidates on shared folds and choose one by the declared rule."
-    places = np.arange(len(y), dtype=np.int64)
-    if asked.compare_rows and len(y) > asked.compare_rows:
-        places = stratified_sample(y, asked.compare_rows, asked.seed)
+    places = compared_places(y, asked)
     X_few, y_few = X.iloc[places], y.iloc[places]
     bound = real_groups(None if groups is None else np.asarray(groups)[places])
     moments = None if times is None else np.asarray(times)[places]
@@ -652,7 +693,7 @@ def compare(
     facts["notes"] = notes + _power(facts["statistics"], moments is not None)
     return Comparison(facts, *_tables(answers, candidates, dealt, places), tuple(candidates), tuple(answers))
 
-# %% ../nbs/33_comparison.ipynb #ba504346
+# %% ../nbs/33_comparison.ipynb #2809a51f
 def _facts(
     candidates: Sequence[Candidate], answers: list[_Answer], folds: int, rows: int, asked: Question
 ) -> dict[str, Any]:
@@ -675,14 +716,14 @@ def _facts(
         "chosen": chosen["name"],
         "recipe": next(c.recipe for c in candidates if c.name == chosen["name"]),
         "reason": f"{reason} {against}",
-        "beats_baseline": _beats(weighed, weighed["best"]),
+        "beats_baseline": _beats(weighed, chosen["name"]),
         "baseline_reason": against,
         "leaderboard": board,
         "statistics": weighed,
         "rows_compared": rows,
     }
 
-# %% ../nbs/33_comparison.ipynb #2c3a84a9
+# %% ../nbs/33_comparison.ipynb #d1d40c84
 def _notes(
     y: pd.Series, compared: pd.Series, groups: Ints | None, folds: int, asked: Question, times: Any
 ) -> list[str]:

@@ -95,7 +95,7 @@ def _score(candidate: Candidate, features: Any, sides: Any, asked: Question) -> 
     score = score_all(sides[3], proba, asked.classes, asked.positive)[asked.metric]
     return (score, "") if np.isfinite(score) else (None, f"the {asked.measure.title} could not be measured")
 
-# %% ../nbs/39_nested.ipynb #17ce4db9
+# %% ../nbs/39_nested.ipynb #b3f8de5e
 def _facts(
     lines: list[dict[str, Any]], candidate: Candidate, asked: Question, dealt: npt.NDArray[np.int64], trials: int
 ) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from .errors import ParameterError, did_you_mean, name_list
 __all__ = ['TYPES', 'OWN_BY_RUNNER', 'Declared', 'Parameter', 'read_parameters', 'check_value', 'parse_value', 'targets_of',
            'Values', 'default_values', 'read_layer', 'apply_layer', 'apply_assignment']
 
-# %% ../nbs/71_parameters.ipynb #7bee9568
+# %% ../nbs/71_parameters.ipynb #fda3293b
 TYPES = ("str", "int", "float", "bool", "list[str]", "dict")
 
 
@@ -33,9 +33,9 @@ class Parameter:
     type: str  # one of TYPES
     default: Any  # the literal in the notebook
     help: str  # the comment, without the bracket
-    allowed: str  # `low..high`, `a|b|c`, or empty
+    allowed: str  # `low..high`, `a|b|c`, `0|low..high`, or empty
 
-# %% ../nbs/71_parameters.ipynb #f6b17a63
+# %% ../nbs/71_parameters.ipynb #7ad79d9e
 def read_parameters(
     source: str,  # the source of a parameters cell
 ) -> list[Parameter]:  # in the order of the cell
@@ -115,21 +115,22 @@ def _key(key: Any) -> str:
     "A key of a mapping as text."
     return str(key).lower() if isinstance(key, bool) else str(key)
 
-# %% ../nbs/71_parameters.ipynb #910a1852
+# %% ../nbs/71_parameters.ipynb #b616b25a
 def _check_allowed(name: str, value: Any, allowed: str) -> None:
     "Raise if a value is outside the range or choice."
-    if ".." in allowed:
-        low, high = (float(end) for end in allowed.split(".."))
-        if not low <= value <= high:
-            raise ParameterError(f"the parameter '{name}' is {value}; allowed is {allowed.replace('..', ' to ')}")
-        return
     choices = allowed.split("|")
+    if ".." in allowed:
+        ranges = [[float(end) for end in choice.split("..")] for choice in choices]
+        if not any(ends[0] <= value <= ends[-1] for ends in ranges):
+            words = " or ".join(choices).replace("..", " to ")
+            raise ParameterError(f"the parameter '{name}' is {value}; allowed is {words}")
+        return
     for item in value if isinstance(value, list) else [value]:
         if str(item) not in choices:
             near = did_you_mean(str(item), choices)
             raise ParameterError(f"the parameter '{name}' is '{item}'; allowed are {name_list(choices)}{near}")
 
-# %% ../nbs/71_parameters.ipynb #31390505
+# %% ../nbs/71_parameters.ipynb #785e5b2e
 def parse_value(
     parameter: Parameter,  # as declared
     text: str,  # what stands behind the `=`
@@ -197,7 +198,7 @@ def default_values(
     own = {stage: [p for p in parameters if p.name not in OWN_BY_RUNNER] for stage, parameters in declared.items()}
     return Values({s: {p.name: p.default for p in ps} for s, ps in own.items()}, {s: {} for s in own})
 
-# %% ../nbs/71_parameters.ipynb #24a92bf9
+# %% ../nbs/71_parameters.ipynb #f66ec56e
 def read_layer(
     path: Path,  # a YAML file nested by stage
 ) -> dict[str, dict[str, Any]]:  # stage → name → value

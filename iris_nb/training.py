@@ -143,13 +143,13 @@ def gate_text(
     verdict = "The model passes the gate." if evaluation.gate.passed else "The model does not pass the gate."
     return Shown([verdict, *(f"{reason[0].upper()}{reason[1:]}." for reason in evaluation.gate.reasons)])
 
-# %% ../nbs/40_training.ipynb #afa96114
+# %% ../nbs/40_training.ipynb #df23bd00
 _FEW_SCORES = 20  # paired scores below which only large differences are shown
 
 
 def _remedy_for_few_scores(choice: Choice) -> str:
     "What to do where the comparison rests on so few scores that a modest difference cannot be shown."
-    scores = int(choice.facts["folds"]) * int(choice.facts["repeats"])
+    scores = int(choice.facts["statistics"]["scores"])
     if scores >= _FEW_SCORES:
         return ""
     return (
@@ -157,17 +157,23 @@ def _remedy_for_few_scores(choice: Choice) -> str:
         "have no order in time, --profile standard, show smaller ones"
     )
 
-# %% ../nbs/40_training.ipynb #ffa6f5e4
+# %% ../nbs/40_training.ipynb #7cdde916
 def judged_with(
     evaluation: Evaluation,  # of the held-out rows
     choice: Choice,  # what the models stage decided
 ) -> Evaluation:  # the same, or with a gate that is shut
-    "Shut the gate if nothing beat the baseline in the comparison."
+    "Shut the gate if the chosen candidate is not shown to beat the baseline in the comparison."
     if choice.facts.get("beats_baseline") is not False:
         return evaluation
+    said, remedy = "has no better mean than the majority baseline", ""
+    if choice.facts["statistics"]["tested"]:
+        said, remedy = (
+            "is not shown to beat the majority baseline by the corrected test",
+            _remedy_for_few_scores(choice),
+        )
     reason = (
-        f"in the comparison on the training rows, {choice.candidate.title} is not better than the majority baseline "
-        "by the corrected test, so it does not pass, whatever the held-out rows say" + _remedy_for_few_scores(choice)
+        f"in the comparison on the training rows, {choice.candidate.title} {said}, so it does not pass, "
+        f"whatever the held-out rows say{remedy}"
     )
     return replace(evaluation, gate=replace(evaluation.gate, passed=False, reasons=[reason, *evaluation.gate.reasons]))
 

@@ -25,7 +25,6 @@ from iris_nb.control import (
     learning_curve,
     nested_order,
     plot_control,
-    save_control,
     seed_sensitivity,
     show_control,
     shuffle_labels,
@@ -33,7 +32,6 @@ from iris_nb.control import (
 )
 from iris_nb.errors import ParameterError, StageError
 from iris_nb.features import FeatureOptions, FeaturePlan, feature_variants, plan_features
-from iris_nb.folders import RunFolder
 
 IRIS = load_iris(as_frame=True)
 FLOWERS = Rows(IRIS.data, pd.Series(IRIS.target_names[IRIS.target]))
@@ -114,6 +112,30 @@ def test_groups_are_shuffled_and_dealt_whole() -> None:
     assert learning_curve(LDA, SCALED, rows, asked, 3)["points"][-1]["rows"] == 60
 
 
+def test_shuffles_of_a_subsample_have_folds_of_their_own() -> None:
+    groups = np.arange(600) // 10
+    labels = np.where(np.arange(60) < 54, "p", "q")[groups]
+    rows = Rows(pd.DataFrame(np.random.default_rng(0).normal(size=(600, 3))).add_prefix("x"), pd.Series(labels), groups)
+    asked = Question(("p", "q"), "", "balanced_accuracy", 0, 1, 1, "none", 60)
+    assert label_permutation(LDA, SCALED, rows, asked, 8)["rounds"] == 8
+    coarse = replace(noise(600, 3, 0), times=np.repeat([0, 1, 2, 3], 150))
+    few = Question(("a", "b"), "", "accuracy", 3, 1, 21, "none", 30)  # two of the shuffles allow two folds only
+    assert label_permutation(LDA, SCALED, coarse, few, 6)["made"]
+
+
+def test_the_curve_ends_at_the_row_limit() -> None:
+    class Capped(type(LDA)):  # type: ignore[misc]
+        row_limit = 50
+
+    asked = Question(("a", "b"), "", "accuracy", 5, 1, 0, "none", 0)
+    curve = learning_curve(Capped(), SCALED, noise(200, 2, 0), asked, 3)
+    assert [point["rows"] for point in curve["points"]] == [12, 25, 50]
+    assert (
+        "from 25 to 50 training rows" in curve["sentence"] and "the most that it is ever fitted on" in curve["sentence"]
+    )
+    assert "ever fitted on" not in learning_curve(LDA, SCALED, noise(200, 2, 0), asked, 3)["sentence"]
+
+
 def test_rows_in_time_are_judged_by_earlier_ones() -> None:
     rows = replace(noise(90, 3, 0), times=np.arange(90))
     rows = replace(rows, X=rows.X.assign(x0=rows.X["x0"] + 3 * (rows.y == "a")))
@@ -152,11 +174,10 @@ def test_variants_are_tested_on_the_same_folds() -> None:
     assert [line["own"] for line in facts["variants"]] == [False, True, False, False]
 
 
-def test_all_of_it_is_plain_and_shows(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_all_of_it_is_plain_and_shows() -> None:
     candidates = candidates_named(["lda", "knn"])
     facts = control_facts(candidates, "lda", iris_plan("mutual_info"), FLOWERS, ASKED, 5, 3, 2, True, [])
-    path = save_control(RunFolder(tmp_path), facts, {"made": False, "sentence": "No."})
-    assert json.loads(path.read_text()) == json.loads(json.dumps(facts))
+    json.dumps(facts, allow_nan=False)
     assert len(show_control(facts).sentences) == 4
     figure = plot_control(facts)
     assert figure is not None and sum(axes.get_visible() for axes in figure.axes) == 4

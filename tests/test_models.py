@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections import Counter
 from functools import partial
@@ -22,6 +23,7 @@ from sklearn.datasets import load_breast_cancer, load_iris, load_wine
 from sklearn.feature_selection import SelectKBest
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
+from iris_nb import comparison
 from iris_nb.candidates import (
     CANDIDATES,
     MODEL_TYPES,
@@ -37,11 +39,22 @@ from iris_nb.candidates import (
     rows_to_fit,
     stratified_sample,
 )
-from iris_nb.comparison import Question, compare, corrected_interval, deal_folds, fold_count, fold_rows
+from iris_nb.comparison import (
+    Question,
+    compare,
+    corrected_interval,
+    deal_folds,
+    deal_in_time,
+    fold_count,
+    fold_rows,
+    most_in_time,
+)
 from iris_nb.errors import ParameterError, StageError
+from iris_nb.evaluation import Answers, evaluate
 from iris_nb.folders import open_run
 from iris_nb.metrics import METRICS, score_all
 from iris_nb.models import (
+    Choice,
     class_weight_of,
     leaderboard_table,
     load_models,
@@ -50,7 +63,8 @@ from iris_nb.models import (
     plot_pairs,
     save_models,
 )
-from iris_nb.parameters import read_parameters
+from iris_nb.parameters import Parameter, check_value, read_parameters
+from iris_nb.training import judged_with
 from iris_nb.workers import map_folds
 
 SCALED = StandardScaler().set_output(transform="pandas")
@@ -167,12 +181,23 @@ def test_candidates_are_named_and_ordered() -> None:
     assert [candidate.name for candidate in CANDIDATES if not candidate.eligible] == ["majority"]
 
 
-def test_parameters_cell_allows_what_the_registries_hold() -> None:
+def stage_parameters() -> list[Parameter]:
     cells = read(ROOT / "nbs" / "30_models.ipynb")["cells"]
-    source = next(cell["source"] for cell in cells if "parameters" in cell["metadata"].get("tags", []))
-    allowed = {parameter.name: parameter.allowed.split("|") for parameter in read_parameters(source)}
+    return read_parameters(next(c["source"] for c in cells if "parameters" in c["metadata"].get("tags", [])))
+
+
+def test_parameters_cell_allows_what_the_registries_hold() -> None:
+    allowed = {parameter.name: parameter.allowed.split("|") for parameter in stage_parameters()}
     assert allowed["candidates"] == [candidate.name for candidate in CANDIDATES]
     assert allowed["metric"] == list(METRICS)
+
+
+@pytest.mark.parametrize(("name", "value"), [("control_rounds", 4), ("curve_points", 1), ("seeds", 1)])
+def test_too_few_repetitions_are_refused_before_anything_starts(name: str, value: int) -> None:
+    declared = {p.name: p for p in stage_parameters()}
+    with pytest.raises(ParameterError, match=f"'{name}' is {value}; allowed is 0 or {value + 1} to"):
+        check_value(declared[name], value)
+    assert check_value(declared[name], 0) == 0 and check_value(declared[name], value + 1) == value + 1
 
 
 def test_unknown_candidates_are_refused_with_the_nearest() -> None:
@@ -242,6 +267,16 @@ def test_fold_counts_follow_the_smallest_class() -> None:
     assert fold_count(pd.Series(["a", "a", "b"]), None, 0) == 2
     with pytest.raises(StageError, match="one training row only"):
         fold_count(pd.Series(["a", "b"]), None, 0)
+    with pytest.raises(StageError, match="all its rows in one group"):
+        fold_count(pd.Series(["a", "a", "b", "b"]), np.array([0, 0, 1, 1]), 0)
+
+
+def test_the_largest_number_of_folds_in_time_is_one_that_works() -> None:
+    for times in ([0] * 7 + [1, 2, 3], [0, 1, 1, 1, 1, 1, 2, 3, 4, 5], [0, 0, 1, 1, 2, 2], [0, 0, 0, 1]):
+        most = most_in_time(np.array(times), 5)
+        with pytest.raises(ParameterError, match=f"folds={most}$" if most else "compare without times$"):
+            deal_in_time(np.array(times), 6)
+        assert most != 1 and (not most or deal_in_time(np.array(times), most).max() == most - 1)
 
 
 # --- metrics ---------------------------------------------------------------------------------------------------------
@@ -447,6 +482,68 @@ def test_two_scores_are_not_tested_and_it_is_said() -> None:
     assert isinstance(plot_chances(found.facts), str)
 
 
+def scored(asked: Question, **scores: list[float]) -> dict[str, Any]:
+    "The facts of a comparison whose scores are given: a list for each candidate."
+    answers = [
+        comparison._Answer(name, 0, fold, 120, (120, 30), {asked.metric: value})
+        for name, values in scores.items()
+        for fold, value in enumerate(values)
+    ]
+    folds = max(len(values) for values in scores.values())
+    return comparison._facts([candidate_named(name) for name in scores], answers, folds, 150, asked)
+
+
+TWO = ask(("a", "b"))
+NOISY = [0.52, 0.62, 0.98, 0.95, 0.93]
+
+
+def test_the_chosen_one_is_what_must_beat_the_baseline() -> None:
+    "The best mean may be too noisy to show anything, and the chosen one not."
+    facts = scored(TWO, majority=[0.5] * 5, lda=[0.70, 0.71, 0.69, 0.70, 0.71], forest=NOISY)
+    assert facts["chosen"] == "lda" and facts["statistics"]["best"] == "forest" and facts["beats_baseline"]
+    assert facts["baseline_reason"] == "It beats the majority baseline, 0.500 (p < 0.001 after Holm)."
+    facts = scored(TWO, majority=[0.5] * 5, lda=NOISY, forest=[0.81, 0.82, 0.83, 0.82, 0.81])
+    assert facts["chosen"] == "lda" and facts["beats_baseline"] is False
+    said = r"That the chosen one beats .* 0.500 is not shown \(p = 0.052 after Holm\); it is for random forest\."
+    assert re.fullmatch(said, facts["baseline_reason"])
+
+
+def test_a_gate_is_shut_in_words_that_are_true() -> None:
+    answers = Answers(np.array(["a", "b"] * 20), np.array([[0.9, 0.1], [0.1, 0.9]] * 20), ("a", "b"))
+    blind = Answers(answers.actual, np.full((40, 2), 0.5), ("a", "b"))
+    held_out = evaluate(answers, blind, "balanced_accuracy", "", 50, 0.95, 10, 0)
+    better = scored(TWO, majority=[0.5] * 5, lda=[0.70, 0.71, 0.69, 0.70, 0.71], forest=NOISY)
+    noisy, two = (scored(TWO, majority=[0.5] * len(v), lda=v) for v in (NOISY[:4], [0.5, 0.48]))
+    assert judged_with(held_out, Choice(better)).gate.passed
+    shut = [judged_with(held_out, Choice(facts)).gate for facts in (noisy, two)]
+    assert not any(gate.passed for gate in shut)
+    assert "is not shown to beat the majority baseline by the corrected test" in shut[0].reasons[0]
+    assert "4 scores a candidate show only large differences" in shut[0].reasons[0]
+    assert "has no better mean than the majority baseline, so" in shut[1].reasons[0]
+    assert "test" not in shut[1].reasons[0] and "No candidate has a better mean" in two["reason"]
+
+
+def test_candidates_are_told_from_the_best_and_not_from_each_other() -> None:
+    lda, logistic = [0.70, 0.71, 0.72, 0.70, 0.71], [0.74, 0.75, 0.765, 0.742, 0.75]
+    facts = scored(TWO, majority=[0.5] * 5, lda=lda, logistic=logistic, forest=[0.62, 0.62, 0.98, 0.95, 0.63])
+    assert facts["statistics"]["tie_group"] == ["lda", "logistic", "forest"]
+    assert facts["reason"].startswith(
+        "Linear discriminant analysis, logistic regression and random forest cannot be told from the best of them, "
+        "random forest, on 150 rows; linear discriminant analysis was chosen as the simplest of them."
+    )
+
+
+def test_folds_that_could_not_be_measured_do_not_count() -> None:
+    nan = float("nan")
+    few = scored(
+        TWO, majority=[0.5, 0.5, nan, nan, nan], lda=[0.7, 0.7, nan, nan, nan], forest=[0.8, 0.9, nan, nan, nan]
+    )
+    assert few["chosen"] == "forest" and not few["statistics"]["tested"] and few["statistics"]["scores"] == 2
+    assert "no test is possible with 2 scores" in few["reason"] and "over 2 of 5 folds" in few["reason"]
+    one = scored(TWO, majority=[0.5, nan], lda=[0.7, nan], forest=[0.8, nan])
+    assert "no test is possible with 1 score," in one["reason"]
+
+
 def test_everything_is_drawn_for_one_and_for_many() -> None:
     X, y = readable()
     many = [Guess(f"c{i}", i, 3 * i) for i in range(16)]
@@ -534,6 +631,7 @@ def test_a_class_of_one_row_is_compared_with_a_note() -> None:
         {"folds": -2},
         {"repeats": 0},
         {"compare_rows": -1},
+        {"compare_rows": 3},
         {"class_weight": "heavy"},
         {"class_weight": {"rose": 1.0}},
         {"class_weight": {"setosa": 0}},

@@ -15,7 +15,7 @@ from test_tuning import BUNCH, SCALED, Quick, X, Y, ask
 from iris_nb import nested, tuning
 from iris_nb.candidates import Majority, OneOf, Whole
 from iris_nb.comparison import compare, deal_folds
-from iris_nb.errors import ParameterError
+from iris_nb.errors import ParameterError, StageError
 from iris_nb.nested import nested_scores, nested_words, plot_nested, tune_study, tuning_terms
 
 DEALT = deal_folds(Y, None, 3, 1, 0)
@@ -69,6 +69,23 @@ def test_groups_and_times_are_respected() -> None:
     assert sizes == sorted(sizes) and sizes[0] < sizes[-1]
     first = found["folds"][0]  # too few rows before it for a search inside them
     assert first["note"].startswith("no search: ") and first["tuned"] == first["default"]
+
+
+@pytest.mark.parametrize("moments", [9, 5])
+def test_coarse_times_get_fewer_inner_folds(moments: int) -> None:
+    asked, times = ask(), np.arange(len(Y)) * moments // len(Y)
+    mixed = np.random.default_rng(0).permutation(len(Y))
+    rows = (X.iloc[mixed].set_axis(X.index), Y.iloc[mixed].set_axis(Y.index))
+    late = deal_folds(rows[1], None, 3, 1, 0, times)
+    found = nested_scores(Quick(), SCALED, *rows, None, asked, 2, late, times)
+    assert len(found["folds"]) == 3
+    assert tuning.tune(Quick(), SCALED, *rows, None, asked, tuning.Budget(2), times)["folds"] == min(5, moments - 1)
+
+
+def test_two_times_are_too_few_for_a_search() -> None:
+    times = np.arange(len(Y)) * 2 // len(Y)
+    with pytest.raises(StageError, match="2 times cannot be cut into the three parts"):
+        tuning.tune(Quick(), SCALED, X, Y, None, ask(), tuning.Budget(2), times)
 
 
 class Foolish(Quick):
