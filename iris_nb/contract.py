@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['KINDS', 'LEFT_OUT_KINDS', 'ROLES', 'TARGET_NAMES', 'kind_of', 'label_text', 'sort_labels', 'Column', 'Contract',
-           'conform', 'choose_target', 'check_target', 'check_names', 'unit_in_name', 'infer_contract',
-           'contract_table', 'contract_to_dict', 'contract_from_dict', 'read_contract', 'write_contract',
+           'conform', 'choose_target', 'check_target', 'lost_words', 'check_names', 'unit_in_name', 'infer_contract',
+           'contract_table', 'contract_to_dict', 'date_bound', 'contract_from_dict', 'read_contract', 'write_contract',
            'pandera_schema', 'Violation', 'Violations', 'check_contract']
 
 # %% ../nbs/12_contract.ipynb #360fe646
@@ -354,11 +354,31 @@ def _check_kind_of_target(values: pd.Series, name: str, rows: int) -> None:
             "regression, and a study needs classes; name another column with --target, or cut the numbers into classes"
         )
 
-# %% ../nbs/12_contract.ipynb #19b3d15d
+# %% ../nbs/12_contract.ipynb #043a50d2
 def check_target(
     series: pd.Series,  # the column to predict
+    marks: Mapping[str, int] | None = None,  # texts of the file that were read as missing here → how many cells
 ) -> dict[str, int]:  # each class, as text and in natural order, with the number of its rows
     "The classes of a target, or a sentence about why it cannot be one."
+    try:
+        return _classes_of(series)
+    except TableError as error:
+        raise TableError("; ".join([str(error), *lost_words(marks or {})])) from None
+
+
+def lost_words(
+    marks: Mapping[str, int],  # texts that were read as missing in the target → how many cells
+) -> list[str]:  # a clause for each that may be a class
+    "What is to be said of words such as None or NA in a target."
+    return [
+        f"{'one row has' if count == 1 else f'{count:,} rows have'} '{mark}' as target, which is read as missing: if it is a class, rename it"
+        for mark, count in marks.items()
+        if re.search("[A-Za-z]", mark)
+    ]
+
+
+def _classes_of(series: pd.Series) -> dict[str, int]:
+    "The classes of a target and their rows."
     name, values = str(series.name), series.dropna()
     _check_kind_of_target(values, name, len(series))
     counts = label_text(values).value_counts()
@@ -377,11 +397,12 @@ def check_target(
         )
     return classes
 
-# %% ../nbs/12_contract.ipynb #1824cc7b
+# %% ../nbs/12_contract.ipynb #d4ffd4d4
 _ID_WORDS = frozenset(
     ["id", "ids", "uuid", "guid", "key", "index", "idx", "identifier", "rowid", "rownum", "row", "serial"]
 )
 _MOST_CATEGORIES = 1000
+_FEWEST_SPREAD = 100  # rows; of fewer, one cannot see whether numbers are spread evenly
 
 
 def _id_like_name(name: str) -> bool:
@@ -397,7 +418,7 @@ def _evenly_spread(values: np.ndarray) -> bool:
     variance_off = abs(even.var() - 1 / 12) / np.sqrt(1 / 180 / len(even))
     return bool(max(mean_off, variance_off) < 2.33)
 
-# %% ../nbs/12_contract.ipynb #65db9045
+# %% ../nbs/12_contract.ipynb #4b960493
 def _numbers_rows(values: pd.Series) -> str:
     "Why whole numbers are the rows' id, or an empty text; they are known to be all different and all there."
     if _id_like_name(str(values.name)):
@@ -408,7 +429,7 @@ def _numbers_rows(values: pd.Series) -> str:
         return "it numbers the rows without a gap"
     if len(numbers) >= 10 and (bool((steps > 0).all()) or bool((steps < 0).all())):
         return "it rises or falls from each row to the next, as a number of the row does"
-    if len(numbers) >= 50 and _evenly_spread(numbers):
+    if len(numbers) >= _FEWEST_SPREAD and _evenly_spread(numbers):
         return "its whole numbers are all different and evenly spread, as ids are"
     return ""
 
@@ -625,7 +646,15 @@ def _column_from_dict(value: Any, place: int) -> Column:
     _check_limits(column, where)
     return column
 
-# %% ../nbs/12_contract.ipynb #28b5c78d
+# %% ../nbs/12_contract.ipynb #5c69eab6
+def date_bound(
+    limit: Any,  # the bound of a date column: ISO text, with or without a zone
+) -> pd.Timestamp:  # UTC, without a zone, as dates are in canonical form
+    "A bound that dates can be compared with."
+    moment = pd.Timestamp(limit)
+    return moment.tz_convert(None) if moment.tzinfo else moment
+
+# %% ../nbs/12_contract.ipynb #172d34fe
 def _check_limits(column: Column, where: str) -> None:
     for key, limit in (("minimum", column.minimum), ("maximum", column.maximum)):
         if limit is not None and column.role == "feature" and isinstance(limit, str) != (column.kind == "date"):
@@ -635,6 +664,20 @@ def _check_limits(column: Column, where: str) -> None:
             raise ContractError(f"{where}: '{key}' must be an ISO date such as 2026-11-22, not '{limit}'")
     if column.role == "target" and not column.categories:
         raise ContractError(f"{where} is the target and has no 'categories', the list of its classes")
+    _check_sense(column, where)
+
+
+def _check_sense(column: Column, where: str) -> None:
+    "Refuse bounds that no value can keep, and categories that are named twice."
+    low, high = column.minimum, column.maximum
+    if column.role == "feature" and low is not None and high is not None:
+        ends: list[Any] = [date_bound(end) if isinstance(end, str) else end for end in (low, high)]
+        if ends[0] > ends[1]:
+            raise ContractError(f"{where}: 'minimum' {low} lies above 'maximum' {high}; swap or mend them")
+    names = column.categories or ()
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ContractError(f"{where}: 'categories' has {name_list(twice)} more than once; name each one once")
 
 
 def _check_columns(columns: tuple[Column, ...], target: str) -> None:
@@ -687,13 +730,24 @@ def write_contract(
     "Write a contract as JSON."
     return write_json(path, contract_to_dict(contract))
 
-# %% ../nbs/12_contract.ipynb #3ce5d414
+# %% ../nbs/12_contract.ipynb #54cdc751
 _ACCEPTS = {"number": ("number", "integer"), "category": ("text",)}
 
 
+def _all_whole(numbers: pd.Series) -> bool:
+    return bool((numbers.dropna().astype("float64") % 1 == 0).all())
+
+
 def _right_kind(kind: str) -> Any:
+    "The function that says whether a column is of a kind; an integer column may be stored as floats."
     accepted = _ACCEPTS.get(kind, (kind,))
-    return lambda series: bool(series.isna().all()) or kind_of(series) in accepted
+
+    def right(series: pd.Series) -> bool:
+        found = kind_of(series)
+        stored = kind == "integer" and found == "number" and _all_whole(series)
+        return bool(series.isna().all()) or found in accepted or stored
+
+    return right
 
 
 def _rules(column: Column) -> list[tuple[str, Any]]:
@@ -704,7 +758,7 @@ def _rules(column: Column) -> list[tuple[str, Any]]:
     low, high = column.minimum, column.maximum
     unit = f" {column.unit}" if column.unit else ""
     if column.kind == "date":
-        low, high = (pd.Timestamp(v) if v is not None else None for v in (low, high))  # type: ignore[assignment]
+        low, high = (date_bound(v) if v is not None else None for v in (low, high))  # type: ignore[assignment]
     if low is not None:
         rules.append((f"must not be below {column.minimum}{unit}", pandera.Check.ge(low)))
     if high is not None:

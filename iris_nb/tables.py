@@ -32,7 +32,7 @@ from .files import sha256_bytes, table_name
 # %% auto #0
 __all__ = ['MISSING', 'Table', 'read_header', 'read_table', 'canonical_sha256']
 
-# %% ../nbs/11_tables.ipynb #86745524
+# %% ../nbs/11_tables.ipynb #df7338ba
 @dataclass
 class Table:
     "A table as it was read."
@@ -44,6 +44,7 @@ class Table:
     notes: list[str] = field(default_factory=list)  # what was decided on the way, a sentence each
     bundled: bool = False  # whether it comes with this project or with scikit-learn
     units: dict[str, str] = field(default_factory=dict)  # column name → unit, where known
+    marks: dict[str, dict[str, int]] = field(default_factory=dict)  # column name → text read as missing → its cells
 
     @property
     def rows(self) -> np.ndarray:
@@ -157,7 +158,7 @@ def _find_delimiter(data: bytes) -> str:
 
     return max(_DELIMITERS, key=fitness)
 
-# %% ../nbs/11_tables.ipynb #d306664b
+# %% ../nbs/11_tables.ipynb #6247a5fb
 def _check_records(data: bytes, delimiter: str, width: int, name: str) -> None:
     line = 1
     try:
@@ -168,12 +169,16 @@ def _check_records(data: bytes, delimiter: str, width: int, name: str) -> None:
                     f"but the first line names {width} columns"
                 )
     except csv.Error as error:
-        what = (
-            "a quotation mark is never closed"
-            if "end of data" in str(error)
-            else f"the quotation marks do not fit ({error})"
-        )
-        raise TableError(f"{name}, in the record after line {line}: {what}") from None
+        raise TableError(f"{name}, in the record after line {line}: {_csv_fault(error)}") from None
+
+
+def _csv_fault(error: csv.Error) -> str:
+    "What an error of the csv module means."
+    if "end of data" in str(error):
+        return "a quotation mark is never closed"
+    if "field limit" in str(error):
+        return f"a cell is longer than {csv.field_size_limit():,} letters; shorten it, or leave its column away"
+    return f"the quotation marks do not fit ({error})"
 
 
 def _check_header(header: list[str], name: str) -> None:
@@ -227,11 +232,12 @@ def _cut(data: bytes, delimiter: str, name: str) -> dict[str, pa.ChunkedArray]:
         raise TableError(f"{name} cannot be cut into columns: {fault.splitlines()[0]}")
     return dict(zip(header, cells.columns, strict=True))
 
-# %% ../nbs/11_tables.ipynb #46bc512b
+# %% ../nbs/11_tables.ipynb #b313913a
 @dataclass
 class _Reading:
     columns: dict[str, pa.ChunkedArray] = field(default_factory=dict)
     decisions: dict[str, list[str]] = field(default_factory=dict)
+    marks: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def note(self, decision: str, column: str) -> None:
         self.decisions.setdefault(decision, []).append(column)
@@ -240,7 +246,7 @@ class _Reading:
         "A sentence for each decision."
         return [f"{decision} in {name_list(columns, 6)}." for decision, columns in self.decisions.items()]
 
-# %% ../nbs/11_tables.ipynb #d2a3b6ba
+# %% ../nbs/11_tables.ipynb #abe9d42b
 MISSING = ("", "NA", "N/A", "n/a", "na", "#N/A", "NaN", "nan", "-nan", "NULL", "null", "Null", "<NA>", "None", "?")
 
 
@@ -253,7 +259,9 @@ def _set_missing(cells: pa.ChunkedArray, marks: Iterable[str], name: str, readin
     hits = pc.is_in(cells, value_set=pa.array(marks, pa.string()), skip_nulls=True)
     if not pc.any(hits).as_py():
         return cells
-    for mark in sorted(filter(None, pc.unique(cells.filter(hits)).to_pylist())):
+    counted = {one["values"]: one["counts"] for one in pc.value_counts(cells.filter(hits)).to_pylist()}
+    reading.marks[name] = {mark: counted[mark] for mark in sorted(filter(None, counted))}
+    for mark in reading.marks[name]:
         reading.note(f"Cells '{mark}' count as missing", name)
     return pc.if_else(hits, pa.scalar(None, pa.string()), cells)
 
@@ -330,7 +338,7 @@ def _decide_mark(columns: dict[str, pa.ChunkedArray], name: str) -> str:
         )
     return "," if comma else "."
 
-# %% ../nbs/11_tables.ipynb #e482a0dc
+# %% ../nbs/11_tables.ipynb #b93735ab
 _TIME = r"([T ][0-9]{1,2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?)?"
 _DATES = (
     (rf"^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}{_TIME}(Z|[+-][0-9]{{2}}:?[0-9]{{2}})?$", ("ISO8601",)),
@@ -349,8 +357,19 @@ def _parse(texts: pd.Series, form: str) -> pd.Series:
     return dates.dt.tz_localize(None).astype("datetime64[us]")
 
 
+_ZONE = r"(Z|[+-][0-9]{2}:?[0-9]{2})$"
+
+
+def _zone_note(cells: pa.ChunkedArray) -> str:
+    "What is to be said of the zones of times."
+    if not _any(cells, _ZONE):
+        return ""
+    said = "Times with a zone were turned into UTC"
+    return said if _all(cells, _ZONE) else f"{said}, and times without one beside them were taken for UTC"
+
+
 def _to_dates(cells: pa.ChunkedArray) -> tuple[pa.ChunkedArray | None, str]:
-    "Dates, or nothing; and a sentence where cells look like dates but are not taken as such."
+    "Dates, or nothing; and a sentence about zones, or about cells that look like dates but are not taken as such."
     forms = next((forms for pattern, forms in _DATES if _all(cells.slice(0, 50), pattern) and _all(cells, pattern)), ())
     if not forms:
         return None, ""
@@ -361,8 +380,8 @@ def _to_dates(cells: pa.ChunkedArray) -> tuple[pa.ChunkedArray | None, str]:
         why = "can be read in two ways" if ways else "do not all exist"
         return None, f"Dates such as '{texts.iloc[0]}' {why} and stay text; write them as 2026-11-22"
     dates = pa.array(ways[0].to_numpy())
-    zone = forms == ("ISO8601",) and _any(cells, r"(Z|:[0-9]{2}[+-][0-9]{2}:?[0-9]{2})$")
-    return pa.chunked_array([dates.take(coded.indices)]), "Times with a zone were turned into UTC" if zone else ""
+    note = _zone_note(cells) if forms == ("ISO8601",) else ""
+    return pa.chunked_array([dates.take(coded.indices)]), note
 
 # %% ../nbs/11_tables.ipynb #dea59b05
 def _finite(numbers: pa.ChunkedArray, name: str, reading: _Reading) -> pa.ChunkedArray:
@@ -459,7 +478,7 @@ def _plain_type(kind: pa.DataType) -> pa.DataType | None:
             return plain
     return None
 
-# %% ../nbs/11_tables.ipynb #2ad904d0
+# %% ../nbs/11_tables.ipynb #95693de0
 def _to_plain(column: pa.ChunkedArray, name: str, file: str, reading: _Reading) -> pa.ChunkedArray:
     plain = _plain_type(column.type)
     if plain is None:
@@ -471,10 +490,13 @@ def _to_plain(column: pa.ChunkedArray, name: str, file: str, reading: _Reading) 
     if pa.types.is_timestamp(column.type) and column.type.tz:
         reading.note("Times with a zone were turned into UTC", name)
         column = pc.cast(pc.cast(column, pa.int64()), pa.timestamp(column.type.unit))
+    finer = pa.types.is_timestamp(column.type) and column.type.unit == "ns"  # what is finer than a microsecond is cut
     try:
-        column = pc.cast(column, plain, safe=plain != pa.timestamp("us"))
+        column = pc.cast(column, plain, safe=not finer)
     except pa.ArrowInvalid:
-        raise TableError(f"the column '{name}' of {file} has whole numbers that do not fit into 64 bits") from None
+        dates = pa.types.is_timestamp(plain)
+        what = "dates more than 290,000 years away" if dates else "whole numbers that do not fit into 64 bits"
+        raise TableError(f"the column '{name}' of {file} has {what}") from None
     if pa.types.is_string(plain):
         return _tidy_text(column, name, reading)
     return _finite(column, name, reading)
@@ -510,7 +532,7 @@ def _read_parquet(data: bytes, name: str) -> _Reading:
             reading.columns[column.strip()] = _to_plain(values, column, name, reading)
     return reading
 
-# %% ../nbs/11_tables.ipynb #19e539cc
+# %% ../nbs/11_tables.ipynb #7e635513
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
@@ -527,11 +549,22 @@ def _parse_lines(data: bytes, name: str) -> Iterator[tuple[int, dict[str, Any]]]
         except (ValueError, RecursionError) as error:
             what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
             raise TableError(f"line {number} of {name} is not a proper JSON object: {what}") from None
+        if b"\\ud" in line.lower():
+            _check_letters(value, f"line {number} of {name}")
         if not isinstance(value, dict):
             raise TableError(f'line {number} of {name} is not a JSON object such as {{"petal_length": 1.4}}')
         yield number, value
 
-# %% ../nbs/11_tables.ipynb #acc02765
+
+def _check_letters(value: Any, where: str) -> None:
+    "Refuse an escape that is half of a letter, which no file can hold."
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        raise TableError(f"{where} holds {half}, which is half of a letter; write the whole letter, or none") from None
+
+# %% ../nbs/11_tables.ipynb #60d7e187
 _JSON_KINDS = {bool: "true or false", int: "a number", float: "a number", str: "text"}
 
 
@@ -555,7 +588,9 @@ def _json_column(values: list[Any], lines: list[int], column: str, name: str) ->
     try:
         return pa.chunked_array([pa.array(values, plain)])
     except (pa.ArrowInvalid, OverflowError):
-        raise TableError(f"{name}: '{column}' has whole numbers that do not fit into 64 bits") from None
+        mixed = "beyond 2^53 beside fractions, and no kind of number holds both exactly; write all of them as text"
+        what = mixed if float in kinds else "that do not fit into 64 bits"
+        raise TableError(f"{name}: '{column}' has whole numbers {what}") from None
 
 # %% ../nbs/11_tables.ipynb #e5218e9f
 def _read_json_lines(data: bytes, encoding: str, name: str) -> _Reading:
@@ -623,7 +658,7 @@ def _check_options(delimiter: str, decimal: str) -> None:
     if decimal and decimal == delimiter:
         raise TableError(f"'{decimal}' cannot be both the delimiter and the decimal mark")
 
-# %% ../nbs/11_tables.ipynb #241db75e
+# %% ../nbs/11_tables.ipynb #4914d6cb
 def read_table(
     path: Path | str,  # CSV, TSV, Parquet or JSON Lines, plain or gzipped
     encoding: str = "",  # of a text file; empty for UTF-8
@@ -645,7 +680,8 @@ def read_table(
     for column in list(reading.columns):
         series[column] = _to_series(reading.columns.pop(column))
     frame = pd.DataFrame(series, copy=False)
-    return Table(frame, table_name(path), f"{path.name} ({form})", sha256, reading.notes())
+    about = (table_name(path), f"{path.name} ({form})", sha256, reading.notes())
+    return Table(frame, *about, marks=reading.marks)
 
 # %% ../nbs/11_tables.ipynb #50ae6306
 def _numbers_for_hash(series: pd.Series) -> tuple[bytes, np.ndarray]:

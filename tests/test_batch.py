@@ -194,6 +194,29 @@ def test_numbers_are_read_as_the_study_reads_them_or_not(
         assert place in wrong or mine == theirs[place] or (np.isnan(mine) and np.isnan(theirs[place])), cells
 
 
+@pytest.mark.parametrize(
+    ("cells", "values", "said"),
+    [
+        (["9007199254740995", "oops"], [9007199254740995, None], ["'oops' is not a whole number"]),
+        (["9007199254740995", "5.0", None], [9007199254740995, 5, None], []),
+        (["+7", "99999999999999999999"], [7, None], ["'99999999999999999999' is too large a whole number"]),
+        (["-9223372036854775808", "1" * 5000, "2"], [-(2**63), None, 2], [f"'{'1' * 5000}' is too large a whole number"]),
+        (["007", "8"], [None, 8], ["'007' is a code with a leading zero, not a number"]),
+        (["1.234,5"], [None], ["'1.234,5' is a number only with a decimal comma and points between thousands; say so with --decimal ,"]),
+        (["1,234"], [None], ["'1,234' may mean two numbers; say which with --decimal . or --decimal ,"]),
+    ],
+)  # fmt: skip
+def test_a_whole_number_is_judged_apart_from_its_neighbours(
+    cells: list[str | None], values: list[int | None], said: list[str]
+) -> None:
+    target = Column("y", "category", "target", categories=("a", "b"))
+    batch = pa.RecordBatch.from_pydict({"x": pa.array(cells, pa.string())})
+    checked = Checker(
+        Contract("t", "y", (Column("x", "integer", "feature", True), target)), "text", batch.schema
+    ).check(batch)
+    assert checked.typed["x"].to_pylist() == values and [fault.reason for fault in checked.wrong] == said
+
+
 def test_the_same_bytes_again_and_with_two_jobs(predictor: Predictor, tmp_path: Path) -> None:
     frame = pd.concat([good_rows(70_000, 1), good_rows(2_000, 2).assign(length=99.0), good_rows(70_000, 3)])
     path = write(frame, tmp_path / "in.parquet")

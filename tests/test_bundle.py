@@ -42,6 +42,7 @@ from iris_nb.packing import (
 )
 from iris_nb.runs import blank_record, blank_stage, write_manifest
 from iris_nb.sources import plain_source
+from iris_nb.tracking import mirrored_files
 
 # ---- a small project and its run, made by hand ----
 
@@ -563,6 +564,14 @@ def test_without_data_really_holds_no_row(
     assert 'href="model-card.html"' in page
     assert 'href="index.html"' in (opened.run_dir / "model-card.html").read_text()
     assert "held-out rows" in page and "cannot be shown, because a file" not in page
+
+
+@pytest.mark.slow
+def test_mlflow_gets_no_row_of_a_private_run(private: Project, private_run: Callable[[str], str]) -> None:
+    run_dir = private.reports / private_run("no")
+    values = distinctive_values(run_dir)
+    files = [(path, (run_dir / path).read_bytes()) for path in mirrored_files(run_dir)]
+    assert len(values) > 30 and not [path for path, data in files if holds_values(path.name, data, values)]
 
 
 def test_pages_link_to_nothing_that_the_net_took(

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from iris_nb.data import BUNDLED, load_table, prepare_data, project_home
 from iris_nb.errors import InputError, TableError
@@ -150,6 +152,8 @@ def test_under_a_decimal_comma_a_point_is_not_a_decimal_mark(tmp_path):
         (b"a,y\n1,x\n2,x\n-,x\n", "'-'"),
         (b"a,y\n01/02/2026,x\n", "two ways"),
         (b"a,y\n2026-01-01T00:00:00+02:00,x\n", "UTC"),
+        (b"a,y\n2026-01-01T00:00:00.123+02:00,x\n", "UTC"),
+        (b"a,y\n2026-01-01 00:00:00.5Z,x\n2026-01-01,y\n", "times without one beside them were taken for UTC"),
         (b"5.1,3.5,setosa\n4.9,3.0,setosa\n", "looks like data"),
         (b"a, y\n1, x\n2, z\n", "Spaces"),
     ],
@@ -184,6 +188,7 @@ BAD = {
     "open quote in the header": (b'a,"b\n1,2\n', "never closed"),
     "broken gzip": (gzip.compress(b"a,b\n1,2\n" * 100)[:-20], "damaged gzip"),
     "excel": (b"PK\x03\x04....", "Excel"),
+    "long cell": (b'a,b\n"' + b"x" * 140_000 + b'",1\n', "a cell is longer than 131,072 letters"),
     "ambiguous": (b"a;b\n1,234;x\n", "-p decimal="),
     "both marks": (b"a;b\n1,5;2.25\n", "-p decimal="),
 }
@@ -208,6 +213,9 @@ def test_bad_text_is_one_sentence(tmp_path, case):
         (b'{"a": [1]}\n', "a list or an object"),
         (b'{"a": {"b": 1}}\n', "a list or an object"),
         (b'{"a": 1}\n{"a": 123456789012345678901}\n', "64 bits"),
+        (b'{"a": 1152921504606846977}\n{"a": 1.5}\n', "whole numbers beyond 2^53 beside fractions"),
+        (b'{"a": "x"}\n{"a": "x\\ud800"}\n', "line 2 of x.jsonl holds \\ud800, which is half of a letter"),
+        (b'{"a\\uD800": "x"}\n', "line 1 of x.jsonl holds \\ud800"),
         (b'[{"a": 1}]', "one object a line"),
         (b'{"a": 1, "": 2, "b": 1}\n', "column 2 of x.jsonl has no name"),
         (b'{"a": "\xff"}\n', "line 1 of x.jsonl is not UTF-8"),
@@ -219,6 +227,21 @@ def test_bad_json_lines(tmp_path, data, said):
     with pytest.raises(TableError, match=r"^[^\n]*$") as error:
         read(tmp_path, data, "x.jsonl")
     assert said in str(error.value)
+
+
+def test_whole_letters_in_two_escapes_are_read(tmp_path):
+    assert read(tmp_path, b'{"a": "\\ud83c\\udf37"}\n', "x.jsonl")["a"].tolist() == ["🌷"]
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("ms"), pa.timestamp("ms", "UTC"), pa.date32()], ids=str)
+def test_dates_beyond_reach_are_refused(tmp_path, kind):
+    far = pa.array([2**31 - 1 if pa.types.is_date(kind) else 2**60, 1], kind)
+    parquet.write_table(pa.table({"a": far, "y": ["u", "v"]}), tmp_path / "x.parquet")
+    with pytest.raises(TableError, match=r"'a' of x\.parquet has dates more than 290,000 years away"):
+        read_table(tmp_path / "x.parquet")
+    fine = pa.array([1_700_000_000_123_456_789], pa.timestamp("ns"))
+    parquet.write_table(pa.table({"a": fine}), tmp_path / "x.parquet")
+    assert read_table(tmp_path / "x.parquet").frame["a"][0] == pd.Timestamp("2023-11-14T22:13:20.123456")
 
 
 def test_bad_parquet(tmp_path):
@@ -342,6 +365,7 @@ STAGE = {
     "all missing": (b"a,y\n1,\n3,\n", {"target": "y"}, "missing in all 2 rows"),
     "continuous": (b"a,y\n" + b"".join(b"%d,%d.5\n" % (i % 3, i) for i in range(40)), {"target": "y"}, "regression"),
     "one class": (b"a,y\n1,x\n3,x\n", {"target": "y"}, "one class only"),
+    "class called None": (b"a,y\n1,None\n3,x\n4,x\n", {"target": "y"}, "one row has 'None' as target, which is read"),
     "lonely class": (b"a,y\n1,x\n3,x\n4,z\n", {"target": "y"}, "'z'"),
     "one row": (b"a,y\n1,x\n", {"target": "y"}, "one row"),
     "only the target": (b"y\nx\nx\nz\nz\n", {"target": "y"}, "no column is left"),
@@ -366,3 +390,10 @@ def test_rows_without_a_target_keep_the_others_numbers(tmp_path):
     study = prepare(tmp_path / "x.csv")
     assert len(study.frame) == 20 and study.rows[:3].tolist() == [1, 3, 4]
     assert any("missing in 10 of 30" in note for note in study.facts["notes"])
+    assert not any("as target" in note for note in study.facts["notes"]), "an empty cell is no word"
+
+
+def test_a_class_called_like_a_mark_of_missing_is_named(tmp_path):
+    (tmp_path / "x.csv").write_text("a,y\n" + "".join(f"{i}.5,{['None', 'Mild', 'Bad'][i % 3]}\n" for i in range(30)))
+    said = "10 rows have 'None' as target, which is read as missing: if it is a class, rename it."
+    assert said in prepare(tmp_path / "x.csv", target="y").facts["notes"]
