@@ -456,7 +456,7 @@ def _with_policy(page: str) -> str:
         1,
     )
 
-# %% ../nbs/17_quality.ipynb #8ccdf1a6
+# %% ../nbs/17_quality.ipynb #c5a0a8a7
 def make_quality_page(
     frame: pd.DataFrame,  # typed columns of the training rows
     contract: Contract,  # their kinds and roles
@@ -483,4 +483,6 @@ def make_quality_page(
     tab = "table" if show_rows else "stats"
     with mpl.rc_context({"svg.hashsalt": "iris_nb", "text.parse_math": False}):
         report = TableReport(table, n_rows=10 if show_rows else 0, title=title, verbose=0, open_tab=tab)
+        if not show_rows:
+            report._summary_kwargs["max_top_slice_size"] = 0  # n_rows=0 would still show the first row
         return _with_policy(_count_names(str(report.html())))
