@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
-from conftest import ROOT
+from conftest import ROOT, Project
 
+from iris_nb.cli import contract_accept, runs, show
+from iris_nb.contract import infer_contract, write_contract
 from iris_nb.errors import InputError
 from iris_nb.files import read_json, write_json, write_text
 from iris_nb.folders import STAGES
-from iris_nb.pipeline import Request, first_record, make_plan
+from iris_nb.pipeline import Request, first_record, make_plan, summarize
 from iris_nb.recorder import Recorder, reopen
 from iris_nb.runs import (
     AT_THE_END,
@@ -155,3 +159,77 @@ def test_a_blank_manifest_is_whole(tmp_path: Path) -> None:
     stages = [blank_stage(stage) for stage in STAGES]
     write_manifest(run_dir, blank_record(id=run_dir.name, status="done", stages=stages))
     assert read_evidence(run_dir)["stages"] == stages
+
+
+# ---- runs whose files are damaged ----
+
+
+def scored(reports: Path, first: Callable[..., dict[str, Any]]) -> Path:
+    """A run that is done, with the files that its short answer is read from."""
+    begun = first()
+    begun["parameters"]["training"] = {"confidence": 0.5}
+    run_dir = run_to(reports, begun, "done")
+    scores = {
+        "accuracy": {"value": 0.9, "low": 0.875, "high": 0.95},
+        "roc_auc": {"value": None, "low": None, "high": None},
+    }
+    gate = {"metric": "accuracy", "passed": True, "reasons": []}
+    write_json(run_dir / "training" / "training.json", {"title": "LDA", "metrics": scores, "gate": gate})
+    write_json(run_dir / "data" / "data.json", {"split": {"train": 4, "test": 2}, "show_rows": True})
+    return run_dir
+
+
+def test_the_short_answer_says_how_sure_its_intervals_are(first: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    run_dir = scored(tmp_path, first)
+    short = summarize(run_dir, read_run(run_dir))
+    assert short["confidence"] == 0.5 and short["intervals"]["accuracy"] == [0.875, 0.95]
+    assert short["metrics"] == {"accuracy": 0.9, "roc_auc": None} and short["damaged"] == []
+
+
+@pytest.mark.parametrize("name", ["data/data.json", "training/training.json"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"split": [], "metrics": {"a": 1}}', "\xff"])
+def test_a_damaged_file_is_named_and_takes_nothing_else_with_it(
+    name: str, text: str, first: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    run_dir = scored(tmp_path, first)
+    (run_dir / name).write_bytes(text.encode("latin-1"))
+    short = summarize(run_dir, read_run(run_dir))
+    assert short["damaged"] == [name] and short["status"] == "done"
+    assert (short["rows"] is None) == (name == "data/data.json")
+    assert (short["metrics"] == {}) == (name == "training/training.json")
+
+
+def test_commands_that_look_at_a_damaged_run(
+    first: Callable[..., dict[str, Any]],
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole, damaged = scored(project.reports, first), scored(project.reports, first)
+    (damaged / "data" / "data.json").write_text("{")
+    monkeypatch.chdir(project.home)
+    runs(as_json=True)
+    listed = json.loads(capsys.readouterr().out)["runs"]
+    assert {run["run"]: run["damaged"] for run in listed} == {whole.name: [], damaged.name: ["data/data.json"]}
+    runs()
+    assert "damaged: data/data.json" in capsys.readouterr().out
+    show(damaged.name)
+    shown = capsys.readouterr().out
+    assert "0.900 (50 % interval 0.875 to 0.950, on held-out rows)" in shown
+    assert "damaged            data/data.json" in shown
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", "{}"])
+def test_a_contract_is_not_accepted_by_halves(
+    text: str | None, first: Callable[..., dict[str, Any]], project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = scored(project.reports, first)
+    table = pd.DataFrame({"size": [1.5, 2.5, 3.5, 4.5], "kind": ["a", "b", "a", "b"]})
+    write_contract(run_dir / "data" / "contract.json", infer_contract(table, "pebbles", "kind"))
+    (run_dir / "data" / "data.json").unlink()
+    if text is not None:
+        write_text(run_dir / "data" / "data.json", text)
+    monkeypatch.chdir(project.home)
+    with pytest.raises(InputError, match="missing or damaged"):
+        contract_accept(run_dir.name)
+    assert not (project.home / "data" / "contracts" / "pebbles.json").exists()
