@@ -542,7 +542,7 @@ def explain(
     else:
         _print_table(rows, ["stage", "status", "reason"])
 
-# %% ../nbs/90_cli.ipynb #c261db65
+# %% ../nbs/90_cli.ipynb #446f7dd4
 @app.command()
 def resume(
     asked: Annotated[
@@ -570,6 +570,9 @@ def debug(
     lab: Annotated[
         bool, typer.Option(help="open it in JupyterLab, where that is installed and this is a terminal")
     ] = True,
+    force: Annotated[
+        bool, typer.Option("--force", help="write it anew, over what was changed in one that is there")
+    ] = False,
 ) -> None:
     "Write the notebook of the stage that failed, ready to be executed cell by cell, and open it."
     from importlib.util import find_spec
@@ -578,8 +581,10 @@ def debug(
     from iris_nb.runs import find_run
 
     settings = _settings()
-    path = debug_notebook(settings, find_run(settings.reports, asked))
+    path, kept = debug_notebook(settings, find_run(settings.reports, asked), force)
     typer.echo(str(path))
+    if kept:
+        typer.echo("this notebook was there and is left as it is; write it anew with: iris-nb debug --force", err=True)
     if lab and sys.stdout.isatty() and find_spec("jupyterlab"):
         os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", str(path)])  # noqa: S606  # this Python, no shell
 

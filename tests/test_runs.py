@@ -19,6 +19,7 @@ from iris_nb.files import read_json, write_json, write_text
 from iris_nb.folders import STAGES
 from iris_nb.pipeline import Request, first_record, make_plan, summarize
 from iris_nb.recorder import Recorder, reopen
+from iris_nb.resume import debug_notebook
 from iris_nb.runs import (
     AT_THE_END,
     ENTRIES,
@@ -233,3 +234,25 @@ def test_a_contract_is_not_accepted_by_halves(
     with pytest.raises(InputError, match="missing or damaged"):
         contract_accept(run_dir.name)
     assert not (project.home / "data" / "contracts" / "pebbles.json").exists()
+
+
+# ---- the notebook in which a failure is looked into ----
+
+
+def test_what_was_tried_out_in_a_debug_notebook_stays(first: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    settings, run_dir = load_settings(), run_to(tmp_path, first(), "failed", 2)
+    with reopen(run_dir) as recorder:
+        recorder.stage("features", status="failed")
+        recorder.end("failed", "it broke")
+    path, kept = debug_notebook(settings, run_dir)
+    written = path.read_bytes()
+    assert path == run_dir / "debug" / "features.ipynb" and not kept
+    assert debug_notebook(settings, run_dir) == (path, False) and path.read_bytes() == written
+    tried = path.with_name("tried.ipynb")
+    for place in (path, tried):
+        place.write_text("what somebody tried out")
+    (run_dir / "debug" / "inputs" / "data" / "mine.txt").write_text("mine")
+    assert debug_notebook(settings, run_dir) == (path, True) and path.read_text() == "what somebody tried out"
+    assert (run_dir / "debug" / "inputs" / "data" / "mine.txt").exists()
+    assert debug_notebook(settings, run_dir, replaced=True) == (path, False) and path.read_bytes() == written
+    assert tried.exists() and not (run_dir / "debug" / "inputs" / "data" / "mine.txt").exists()
