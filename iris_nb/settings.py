@@ -114,7 +114,7 @@ class Settings(_Basics):
         16, description="most megabytes of a Parquet file's description of itself (iris-nb predict)"
     )
 
-# %% ../nbs/02_settings.ipynb #3f5207ad
+# %% ../nbs/02_settings.ipynb #de6c9db9
 def load_settings(
     start: Path | None = None,  # where to look for the project; the current folder if not given
 ) -> Settings:  # the settings in force
@@ -148,7 +148,7 @@ def _env_file(home: Path) -> Path | None:
     path = home / ".env"
     return path if path.is_file() else None
 
-
+# %% ../nbs/02_settings.ipynb #6736d51a
 TRACKING_NAMES = ("IRIS_NB_TRACKING_URI", "MLFLOW_TRACKING_URI")  # the first that is given counts
 
 
