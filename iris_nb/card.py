@@ -159,27 +159,45 @@ def _score_limits(facts: Facts) -> list[str]:
         found.append(f"Classes with fewer than 20 held-out rows: {names}{more}. Their precision and recall are rough.")
     return found + [plain(sentence(note), 600) for note in facts.training.get("notes") or []]
 
-# %% ../nbs/65_card.ipynb #0c6d2610
+# %% ../nbs/65_card.ipynb #f566ae0a
 def _split_limits(facts: Facts) -> list[str]:
     "What the way of splitting cannot show."
-    dates = [
-        c for c in records(facts.contract.get("columns")) if c.get("kind") == "date" and c.get("role") == "feature"
-    ]
-    found = [
-        "The held-out rows were drawn at random, in the proportions of the classes. If several rows belong together "
-        "(one person, animal, device, day or place), the split did not know it, and the scores are too good for new ones."
-    ]
-    if dates:
-        found.append(
-            f"There are dates ({', '.join(name(c.get('name')) for c in dates[:3])}), but the split does not follow time: how the scores hold in the future was not measured."
-        )
-    equal = at(facts.data, "split", "equal_rows")
+    split = facts.data.get("split") or {}
+    found = [_drawn(split), *_dates(facts, split)]
+    equal = split.get("equal_rows")
     if is_number(equal) and equal:
-        found.append(plain(sentence(at(facts.data, "split", "note")), 600))
-    found.append(
-        "Not measured: how the scores differ between groups of people or places, how they change with time, and how they are on a table from elsewhere."
+        found.append(plain(sentence(split.get("note")), 600))
+    who = "from one group to another" if split.get("group") else "between groups of people or places"
+    when = "how they hold later than the held-out rows" if split.get("time") else "how they change with time"
+    return [*found, f"Not measured: how the scores differ {who}, {when}, and how they are on a table from elsewhere."]
+
+
+def _drawn(split: dict[str, Any]) -> str:
+    "How the held-out rows were picked, and what belongs together without the split's knowing it."
+    if split.get("time"):
+        how = f"are the latest by the column {name(split['time'])}"
+        how += f", in whole groups of the column {name(split['group'])}" if split.get("group") else ""
+    elif split.get("group"):
+        how = f"were drawn as whole groups of the column {name(split['group'])}"
+    else:
+        how = "were drawn at random, in the proportions of the classes"
+    more = "in another way (" if split.get("group") else "("
+    return (
+        f"The held-out rows {how}. If several rows belong together {more}one person, animal, device, day or place), "
+        "the split did not know it, and the scores are too good for new ones."
     )
-    return found
+
+
+def _dates(facts: Facts, split: dict[str, Any]) -> list[str]:
+    "That there are dates which the split does not follow; nothing where it follows time."
+    columns = records(facts.contract.get("columns"))
+    dates = [c for c in columns if c.get("kind") == "date" and c.get("role") == "feature"]
+    if split.get("time") or not dates:
+        return []
+    told = ", ".join(name(c.get("name")) for c in dates[:3])
+    return [
+        f"There are dates ({told}), but the split does not follow time: how the scores hold in the future was not measured."
+    ]
 
 # %% ../nbs/65_card.ipynb #834393fa
 def _data_limits(facts: Facts) -> list[str]:

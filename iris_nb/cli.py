@@ -200,30 +200,37 @@ def run(
     _print_json(result) if as_json else _print_summary(result)
     raise typer.Exit(0 if result["gate"]["passed"] else 3)
 
-# %% ../nbs/90_cli.ipynb #4bcf27d6
+# %% ../nbs/90_cli.ipynb #2b50564f
 def _print_summary(result: dict[str, Any], now: str = "now") -> None:
     "The end of a run, for a person."
-    metric = result["metric"]
-    low, high = result["intervals"][metric]
-    model = result["model"]
+    metric, model = result["metric"], result["model"]
     version = f"{model['name']} version {model['version']}" if model["version"] else "not registered"
     alias = f", {now} {model['alias']}" if model["alias"] else ""
     note = f" ({model['note']})" if model["note"] else ""
-    rows = result["rows"]
+    rows = result["rows"] or {"train": "?", "test": "?"}
     gate = "passed" if result["gate"]["passed"] else "not passed: " + "; ".join(result["gate"]["reasons"])
     lines = {
         "run": f"{result['run']} ({result['seconds']:.1f} s)",
         "rows": f"{rows['train']} for training, {rows['test']} held out",
         "best model": result["chosen"],
-        metric.replace(
-            "_", " "
-        ): f"{result['metrics'][metric]:.3f} (95 % interval {low:.3f} to {high:.3f}, on held-out rows)",
+        metric.replace("_", " "): _score_words(result),
         "gate": gate,
         "model": version + alias + note,
         "report": result["report"],
     }
+    lines |= {"damaged": ", ".join(result["damaged"])} if result["damaged"] else {}
     for key, value in lines.items():
         typer.echo(f"{key:<18} {value}")
+
+# %% ../nbs/90_cli.ipynb #709fc285
+def _score_words(result: dict[str, Any]) -> str:
+    "The score that the gate judges, with its interval and the confidence of that."
+    value, (low, high) = result["metrics"][result["metric"]], result["intervals"][result["metric"]]
+    if value is None:
+        return "not defined on these held-out rows"
+    sure = f"{100 * result['confidence']:g} % " if result["confidence"] else ""
+    ends = "no interval" if low is None or high is None else f"{sure}interval {low:.3f} to {high:.3f}"
+    return f"{value:.3f} ({ends}, on held-out rows)"
 
 # %% ../nbs/90_cli.ipynb #ababffc7
 @app.command()
@@ -265,7 +272,7 @@ def settings(as_json: AsJson = False) -> None:
     else:
         _print_table(rows, ["name", "value", "source", "meaning"])
 
-# %% ../nbs/90_cli.ipynb #16b13871
+# %% ../nbs/90_cli.ipynb #4d30d48c
 @app.command()
 def runs(as_json: AsJson = False) -> None:
     "List the runs, newest first."
@@ -287,11 +294,15 @@ def runs(as_json: AsJson = False) -> None:
 def _row(result: dict[str, Any]) -> dict[str, Any]:
     "A run as one line."
     metric, model = result["metric"], result["model"]
-    score = f"{metric} {result['metrics'][metric]:.3f}" if metric else ""
+    value = result["metrics"].get(metric)
+    score = "" if value is None else f"{metric} {value:.3f}"
     version = f"{model['name']}/{model['version']}" if model["version"] else ""
-    return result | {"best model": result["chosen"], "score": score, "model": version}
+    status = (
+        f"{result['status']}, but damaged: {', '.join(result['damaged'])}" if result["damaged"] else result["status"]
+    )
+    return result | {"best model": result["chosen"], "score": score, "model": version, "status": status}
 
-# %% ../nbs/90_cli.ipynb #51390c23
+# %% ../nbs/90_cli.ipynb #344eb501
 @app.command()
 def show(
     asked: Annotated[
@@ -313,7 +324,7 @@ def show(
     if result["metric"]:
         _print_summary(result, "which became")
     else:
-        typer.echo(f"{result['run']}: {result['status']}" + (f" ({result['error']})" if result["error"] else ""))
+        typer.echo(f"{result['run']}: {_row(result)['status']}" + (f" ({result['error']})" if result["error"] else ""))
     _print_table(result["stages"], ["name", "status", "seconds", "reason", "cached_from"])
     for one in attested:
         typer.echo(f"reproduced {_minute(one['when'])} UTC: {one['verdict']} ({one['reason']})")
@@ -438,7 +449,7 @@ def ui(
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.execv(sys.executable, command)  # noqa: S606  # this Python, no shell
 
-# %% ../nbs/90_cli.ipynb #6e996413
+# %% ../nbs/90_cli.ipynb #b3482435
 @contract_app.command("show")
 def contract_show(
     asked: Annotated[
@@ -468,19 +479,31 @@ def contract_accept(
 ) -> None:
     "Make the contract of a run the reviewed contract of its table."
     from iris_nb.contract import read_contract, write_contract
-    from iris_nb.files import read_json
     from iris_nb.runs import find_run
 
     settings = _settings()
     run_dir = find_run(settings.reports, asked)
     contract = read_contract(run_dir / "data" / "contract.json")
+    private = _is_private(run_dir)
     path = settings.home / "data" / "contracts" / f"{contract.table}.json"
     write_contract(path, replace(contract, reviewed=True))
     typer.echo(f"accepted {path.relative_to(settings.home)}; commit it so that others are held to it too")
-    if not read_json(run_dir / "data" / "data.json")["show_rows"]:
+    if private:
         typer.echo(
             "it holds the ranges and the category names of a table whose rows are private; read it before", err=True
         )
+
+# %% ../nbs/90_cli.ipynb #0ce2b3ae
+def _is_private(run_dir: Path) -> bool:
+    "Whether the rows of a run's table may not be shown."
+    from iris_nb.files import read_json
+
+    try:
+        return not read_json(run_dir / "data" / "data.json")["show_rows"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(
+            f"data/data.json of the run {run_dir.name} is missing or damaged, so nothing says whether its rows are private; make the run again"
+        ) from None
 
 # %% ../nbs/90_cli.ipynb #6f9d0b50
 @app.command()
@@ -519,7 +542,7 @@ def explain(
     else:
         _print_table(rows, ["stage", "status", "reason"])
 
-# %% ../nbs/90_cli.ipynb #c261db65
+# %% ../nbs/90_cli.ipynb #446f7dd4
 @app.command()
 def resume(
     asked: Annotated[
@@ -547,6 +570,9 @@ def debug(
     lab: Annotated[
         bool, typer.Option(help="open it in JupyterLab, where that is installed and this is a terminal")
     ] = True,
+    force: Annotated[
+        bool, typer.Option("--force", help="write it anew, over what was changed in one that is there")
+    ] = False,
 ) -> None:
     "Write the notebook of the stage that failed, ready to be executed cell by cell, and open it."
     from importlib.util import find_spec
@@ -555,8 +581,10 @@ def debug(
     from iris_nb.runs import find_run
 
     settings = _settings()
-    path = debug_notebook(settings, find_run(settings.reports, asked))
+    path, kept = debug_notebook(settings, find_run(settings.reports, asked), force)
     typer.echo(str(path))
+    if kept:
+        typer.echo("this notebook was there and is left as it is; write it anew with: iris-nb debug --force", err=True)
     if lab and sys.stdout.isatty() and find_spec("jupyterlab"):
         os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", str(path)])  # noqa: S606  # this Python, no shell
 

@@ -64,7 +64,52 @@ def _comments(source: str) -> dict[int, str]:
     tokens = tokenize.generate_tokens(StringIO(source).readline)
     return {t.start[0]: t.string.lstrip("# ").rstrip() for t in tokens if t.type == tokenize.COMMENT}
 
-# %% ../nbs/71_parameters.ipynb #3c675128
+# %% ../nbs/71_parameters.ipynb #ccf387d7
+class _Plain(str):
+    "A text that stood without quotes in YAML."
+
+
+class _Reader(yaml.SafeLoader):
+    "YAML whose words without quotes stay text."
+
+    yaml_implicit_resolvers = {"<": [("tag:yaml.org,2002:merge", re.compile("^<<$"))]}  # noqa: RUF012  # as the base class has it
+
+
+def _text_of(reader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
+    return _Plain(node.value) if node.style is None else str(node.value)
+
+
+_Reader.add_constructor("tag:yaml.org,2002:str", _text_of)
+
+# %% ../nbs/71_parameters.ipynb #a348aec1
+def _resolved(kind: str, value: Any, name: str) -> Any:
+    "What words without quotes mean where a type is asked for; any other value as it is."
+    if isinstance(value, list):
+        return [_resolved(kind, item, name) for item in value]
+    if isinstance(value, dict):
+        return {_resolved(kind, key, name): _resolved(kind, item, name) for key, item in value.items()}
+    if not isinstance(value, _Plain):
+        return value
+    if kind in ("str", "list[str]"):
+        return str(value) if value else None
+    found = _as_yaml(str(value))
+    odd = isinstance(found, int | float) and re.search(r"[_:]|^[-+]?0[0-9bx]", value)
+    if odd and kind in ("int", "float"):
+        raise ParameterError(
+            f"the parameter '{name}' is {value}, which YAML reads as {found}; write a number with decimal digits only, such as {found}"
+        )
+    return found
+
+
+def _as_yaml(text: str) -> Any:
+    "What YAML 1.1 makes of a word without quotes."
+    reader: Any = yaml.SafeLoader("")
+    try:
+        return reader.construct_object(yaml.ScalarNode(reader.resolve(yaml.ScalarNode, text, (True, False)), text))
+    except (yaml.YAMLError, ValueError):
+        return text
+
+# %% ../nbs/71_parameters.ipynb #47d24e0a
 def check_value(
     parameter: Parameter,  # as declared
     value: Any,  # as given in a file, already a Python value
@@ -72,6 +117,7 @@ def check_value(
 ) -> Any:  # the value in the declared type
     "A value in the type and range that its parameter declares."
     name = f"{where}.{parameter.name}" if where else parameter.name
+    value = _resolved(parameter.type, value, name)
     typed = _typed(parameter.type, value)
     if typed is _WRONG:
         raise ParameterError(f"the parameter '{name}' is {value!r}, which is not {_TYPE_WORDS[parameter.type]}")
@@ -130,7 +176,7 @@ def _check_allowed(name: str, value: Any, allowed: str) -> None:
             near = did_you_mean(str(item), choices)
             raise ParameterError(f"the parameter '{name}' is '{item}'; allowed are {name_list(choices)}{near}")
 
-# %% ../nbs/71_parameters.ipynb #785e5b2e
+# %% ../nbs/71_parameters.ipynb #0f2c6866
 def parse_value(
     parameter: Parameter,  # as declared
     text: str,  # what stands behind the `=`
@@ -140,7 +186,7 @@ def parse_value(
     if parameter.type == "str":
         return check_value(parameter, text, where)
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _Reader)  # noqa: S506  # a SafeLoader
     except (yaml.YAMLError, RecursionError):
         value = text[:200]
     if parameter.type == "list[str]" and isinstance(value, str) and "," in value:
@@ -198,13 +244,13 @@ def default_values(
     own = {stage: [p for p in parameters if p.name not in OWN_BY_RUNNER] for stage, parameters in declared.items()}
     return Values({s: {p.name: p.default for p in ps} for s, ps in own.items()}, {s: {} for s in own})
 
-# %% ../nbs/71_parameters.ipynb #f66ec56e
+# %% ../nbs/71_parameters.ipynb #82f3c181
 def read_layer(
     path: Path,  # a YAML file nested by stage
 ) -> dict[str, dict[str, Any]]:  # stage → name → value
     "The content of a parameter file."
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Reader)  # noqa: S506  # a SafeLoader
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ParameterError(f"the parameter file '{path}' cannot be read: {reason}") from None
@@ -213,7 +259,7 @@ def read_layer(
         raise ParameterError(
             f"the parameter file '{path}' is not YAML (line {line}); nest names by stage, as in `models: {{folds: 5}}`"
         ) from None
-    content = {} if content is None else content
+    content = {} if content is None or content == "" else content
     if not isinstance(content, dict) or not all(isinstance(part, dict) for part in content.values()):
         raise ParameterError(
             f"the parameter file '{path}' is not nested by stage; write names below a stage, as in `models: {{folds: 5}}`"

@@ -47,7 +47,7 @@ __all__ = ['Request', 'Plan', 'profiles', 'load_stages', 'plan_values', 'make_pl
            'first_record', 'Kernels', 'Work', 'key_of', 'advance', 'execute_stage', 'Outlook', 'foresee', 'run_study',
            'run_recorded', 'summarize']
 
-# %% ../nbs/70_pipeline.ipynb #f1d82138
+# %% ../nbs/70_pipeline.ipynb #1d7a67d3
 from .kernel import CellError, Kernel, execute, pinned_environment, reset, stop
 from .mirror import Mirror
 from .pages import keep_bodies, prepare
@@ -57,6 +57,7 @@ from .recorder import Recorder, keep_patch
 from .runs import begin_run, check_files, list_runs, mark_killed
 from .seam import Notebook, check_step, declared_parameters, read_notebook, stage_notebooks, trimmed
 from .settings import Settings
+from .wording import at, is_number, records
 
 # %% ../nbs/70_pipeline.ipynb #ea3eb28b
 @dataclass(frozen=True)
@@ -620,36 +621,63 @@ def _forget(run_dir: Path) -> None:
     run_dir.rename(hidden)
     shutil.rmtree(hidden, ignore_errors=True)
 
-# %% ../nbs/70_pipeline.ipynb #36666d21
+# %% ../nbs/70_pipeline.ipynb #f672c67f
 def summarize(
     run_dir: Path,  # the folder of a run
     record: dict[str, Any],  # its manifest
-) -> dict[str, Any]:  # run, status, report, run_dir, seconds, stages, metrics, intervals, model, gate, …
+) -> dict[str, Any]:  # run, status, report, run_dir, seconds, stages, metrics, intervals, model, gate, damaged, …
     "The short answer of a run."
-    training = run_dir / "training" / "training.json"
-    facts = run_dir / "data" / "data.json"
-    result = read_json(training) if training.exists() and record["status"] == "done" else {}
-    data = read_json(facts) if facts.exists() else {}
-    metrics = result.get("metrics", {})
-    index = run_dir / "index.html"
+    index, status = run_dir / "index.html", at(record, "status")
+    found, damaged = _parts(run_dir, done=status == "done")
     return {
         "run": record["id"],
         "name": record.get("name", ""),
-        "status": record["status"],
+        "status": status,
         "error": record.get("error"),
         "report": str(index) if index.exists() else None,
         "run_dir": str(run_dir),
         "seconds": record.get("seconds"),
         "stages": [
             {key: stage.get(key) for key in ("name", "status", "seconds", "reason", "cached_from")}
-            for stage in record.get("stages", [])
+            for stage in records(record.get("stages"))
         ],
-        "rows": {"train": data["split"]["train"], "test": data["split"]["test"]} if data else None,
-        "chosen": result.get("title"),
-        "metric": result.get("gate", {}).get("metric"),
+        **found,
+        "confidence": at(record, "parameters", "training", "confidence") if found["intervals"] else None,
+        "model": {key: at(record, "model", key) for key in ("name", "version", "uri", "alias", "note")},
+        "synced": at(record, "mlflow", "synced"),
+        "damaged": damaged,
+    }
+
+# %% ../nbs/70_pipeline.ipynb #27e515de
+def _parts(run_dir: Path, done: bool) -> tuple[dict[str, Any], list[str]]:
+    "What the files of a run say, with none of it where they do not; and which of them are damaged."
+    found: dict[str, Any] = {"rows": None, "chosen": None, "metric": None, "metrics": {}, "intervals": {}, "gate": None}
+    damaged = []
+    for name, told in [("data/data.json", _rows), *([("training/training.json", _scores)] if done else [])]:
+        if (run_dir / name).exists():
+            try:
+                found |= told(read_json(run_dir / name))
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                damaged.append(name)
+    return found, damaged
+
+
+def _rows(data: Any) -> dict[str, Any]:
+    "What data.json says of the rows."
+    return {"rows": {"train": data["split"]["train"], "test": data["split"]["test"]}}
+
+
+def _scores(result: Any) -> dict[str, Any]:
+    "What training.json says of the chosen model."
+    metrics, metric = result["metrics"], result["gate"]["metric"]
+    if metric not in metrics or any(
+        not is_number(one["value"]) for one in metrics.values() if one["value"] is not None
+    ):
+        raise ValueError("a score is missing, or is no number")
+    return {
+        "chosen": result["title"],
+        "metric": metric,
         "metrics": {name: score["value"] for name, score in metrics.items()},
         "intervals": {name: [score["low"], score["high"]] for name, score in metrics.items()},
-        "gate": {key: result["gate"][key] for key in ("passed", "reasons")} if result else None,
-        "model": {key: record.get("model", {}).get(key) for key in ("name", "version", "uri", "alias", "note")},
-        "synced": record.get("mlflow", {}).get("synced"),
+        "gate": {key: result["gate"][key] for key in ("passed", "reasons")},
     }

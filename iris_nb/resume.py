@@ -161,15 +161,13 @@ def _only_for(declared: Declared, stage: str, text: str) -> None:
         )
     targets_of(declared, f"{stage}.{name.rpartition('.')[2]}")
 
-# %% ../nbs/92_resume.ipynb #d953c36e
+# %% ../nbs/92_resume.ipynb #30ea4b98
 def debug_notebook(
     settings: Settings,  # the settings in force
     run_dir: Path,  # the folder of a run that failed or was killed
-) -> Path:  # the notebook
-    "Write the notebook of a failed stage, ready to be executed cell by cell."
-    import nbformat
-    from papermill.translators import translate_parameters
-
+    replaced: bool = False,  # whether a notebook that is there is written anew, with its inputs
+) -> tuple[Path, bool]:  # the notebook, and whether it is one that was there
+    "Write the notebook of a failed stage, ready to be executed cell by cell; keep one that is there."
     record = read_evidence(run_dir)
     name = next((s["name"] for s in record["stages"] if s["status"] in ("failed", "killed")), "")
     if not name:
@@ -177,16 +175,27 @@ def debug_notebook(
             f"no stage of the run {run_dir.name} failed; its notebooks are in {run_dir.name}/STAGE/STAGE.ipynb"
         )
     place = run_dir / "debug"
-    shutil.rmtree(place, ignore_errors=True)
+    notebook, written = place / f"{name}.ipynb", _debug_text(settings, run_dir, name, record)
+    if notebook.exists() and not replaced and notebook.read_text(encoding="utf-8", errors="replace") != written:
+        return notebook, True
+    shutil.rmtree(place / "inputs", ignore_errors=True)
     for stage in STAGES[: STAGES.index(name)]:
         shutil.copytree(run_dir / stage, place / "inputs" / stage)
+    (place / "inputs").mkdir(parents=True, exist_ok=True)
+    return write_text(notebook, written), False
+
+# %% ../nbs/92_resume.ipynb #11b9be64
+def _debug_text(settings: Settings, run_dir: Path, name: str, record: dict[str, Any]) -> str:
+    "The notebook of a failed stage with the run's parameters; the same text every time."
+    import nbformat
+    from papermill.translators import translate_parameters
+
     node = nbformat.from_dict(trimmed(read_notebook(stage_notebooks(settings.home)[name])))
     words = f"The stage *{name}* of the run {run_dir.name} ended with: {record['error']}\n\nThis is a copy to try things out; mend the notebook in `nbs/`, then go on with `iris-nb resume {run_dir.name}`."
-    node.cells.insert(1, nbformat.v4.new_markdown_cell(words))
-    (place / "inputs").mkdir(parents=True, exist_ok=True)
-    parameters = record["parameters"][name] | {"run_dir": str(place / "inputs")}
+    node.cells.insert(1, nbformat.v4.new_markdown_cell(words, id="what-happened"))
+    parameters = record["parameters"][name] | {"run_dir": str(run_dir / "debug" / "inputs")}
     code = translate_parameters("python3", "python", parameters, "Parameters")
-    injected = nbformat.v4.new_code_cell(code, metadata={"tags": ["injected-parameters"]})
+    injected = nbformat.v4.new_code_cell(code, id="of-this-run", metadata={"tags": ["injected-parameters"]})
     at = next(i for i, cell in enumerate(node.cells) if "parameters" in cell.metadata.get("tags", []))
     node.cells.insert(at + 1, injected)
-    return write_text(place / f"{name}.ipynb", nbformat.writes(node))
+    return str(nbformat.writes(node))

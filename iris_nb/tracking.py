@@ -475,7 +475,7 @@ def _log_model(store: Store, run_id: str, run_dir: Path, name: str) -> str:
     made = store.client.create_model_version(name, info.model_uri, run_id, model_id=info.model_id, await_creation_for=0)
     return str(made.version)
 
-# %% ../nbs/52_tracking.ipynb #5c2ad7c1
+# %% ../nbs/52_tracking.ipynb #c76f303c
 _STATUS = {"done": "FINISHED", "cached": "FINISHED", "failed": "FAILED", "killed": "KILLED"}  # of what has ended
 
 
@@ -484,8 +484,9 @@ def _shown(uri: str) -> str:
     path = _sqlite_path(uri)
     if path is not None:
         return f"sqlite:///…/{path.name}"
-    scheme, slashes, rest = uri.partition("://")
-    return f"{scheme}{slashes}{rest.rpartition('@')[2]}"
+    from iris_nb.settings import without_password  # where a store is named, settings are loaded already
+
+    return without_password(uri)
 
 
 def _signature(model: Path) -> Any:

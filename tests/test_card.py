@@ -115,6 +115,34 @@ def test_limits_follow_from_facts(tmp_path: Path, changes: dict[str, Any], said:
     assert said in after and said not in before
 
 
+@pytest.mark.parametrize(
+    ("split", "said", "not_said"),
+    [
+        ({}, ["drawn at random", "how they change with time", "does not follow time"], ["latest", "whole groups"]),
+        (
+            {"group": "pond"},
+            ["whole groups of the column `pond`", "how they change with time", "does not follow time"],
+            ["at random", "in the proportions"],
+        ),
+        (
+            {"time": "day"},
+            ["the latest by the column `day`", "later than the held-out rows"],
+            ["at random", "in the proportions", "does not follow time", "how they change with time"],
+        ),
+        (
+            {"group": "pond", "time": "day"},
+            ["the latest by the column `day`, in whole groups of the column `pond`"],
+            ["at random", "in the proportions", "does not follow time", "how they change with time"],
+        ),
+    ],
+)
+def test_limits_fit_the_split(tmp_path: Path, split: dict[str, str], said: list[str], not_said: list[str]) -> None:
+    dates = {"columns": [{"name": "d", "kind": "date", "role": "feature"}]}
+    given = {"split": {"train": 8, "test": 4, "equal_rows": 0, "group": "", "time": ""} | split}
+    text = " ".join(limits(read_facts(make_run(tmp_path, data=given, contract=dates))))
+    assert all(part in text for part in said) and not any(part in text for part in not_said)
+
+
 def test_many_held_out_rows_are_not_called_few(tmp_path: Path) -> None:
     assert "few:" not in " ".join(limits(read_facts(make_run(tmp_path, training={"rows_tested": 1000}))))
 

@@ -196,6 +196,17 @@ def test_a_list_of_rows_that_should_not_be_there_is_not_shown(hidden: Path, tmp_
     assert "4711" not in render_report(run).read_text()
 
 
+def test_intervals_are_called_what_was_asked_for(hidden: Path, tmp_path: Path) -> None:
+    run = copy_of(hidden, tmp_path)
+    record = read_json(run / "run.json")
+    write_json(run / "run.json", record | {"parameters": {"training": {"confidence": 0.5}}})
+    kind = {"covered": 9, "rows": 10, "low": 0.8, "high": 0.95}
+    kind |= {"per_class": [{"class": "ill", **kind}]}
+    write_json(run / "training" / "sureness.json", {"conformal": {"measured": {"marginal": kind, "class": kind}}})
+    part = render_report(run).read_text().partition("Prediction sets</h3>")[2].partition("</table>")[0]
+    assert part.count("50\u00a0% interval") == 2 and "95" not in part.partition("<tbody>")[0]
+
+
 def test_names_with_commas_do_not_look_like_several() -> None:
     column = {"name": "risk", "categories": ["low, risk", '"high" risk', "mid"]}
     facts = Facts(Path("nowhere"), {"contract": {"columns": [column]}})

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
-from conftest import ROOT
+from conftest import ROOT, Project
 
 from iris_nb.clean import list_items, why_kept
+from iris_nb.cli import contract_accept, runs, show
+from iris_nb.contract import infer_contract, write_contract
 from iris_nb.ending import _sync
 from iris_nb.errors import InputError, ParameterError
 from iris_nb.files import read_json, write_json, write_text
 from iris_nb.folders import STAGES
-from iris_nb.pipeline import Request, first_record, make_plan
+from iris_nb.pipeline import Request, first_record, make_plan, summarize
 from iris_nb.provenance import source_patch
 from iris_nb.recorder import Recorder, reopen
 from iris_nb.reproduce import checked_out
+from iris_nb.resume import debug_notebook
 from iris_nb.runs import (
     AT_THE_END,
     ENTRIES,
@@ -231,3 +236,97 @@ def test_the_recorded_patch_obeys_no_setting_of_the_user(tmp_path: Path, setting
     with checked_out(home, git("rev-parse", "HEAD"), patch, tmp_path) as tree:
         for name in ("x.py", "y.py"):
             assert (tree / "iris_nb" / name).read_bytes() == (home / "iris_nb" / name).read_bytes()
+# ---- runs whose files are damaged ----
+
+
+def scored(reports: Path, first: Callable[..., dict[str, Any]]) -> Path:
+    """A run that is done, with the files that its short answer is read from."""
+    begun = first()
+    begun["parameters"]["training"] = {"confidence": 0.5}
+    run_dir = run_to(reports, begun, "done")
+    scores = {
+        "accuracy": {"value": 0.9, "low": 0.875, "high": 0.95},
+        "roc_auc": {"value": None, "low": None, "high": None},
+    }
+    gate = {"metric": "accuracy", "passed": True, "reasons": []}
+    write_json(run_dir / "training" / "training.json", {"title": "LDA", "metrics": scores, "gate": gate})
+    write_json(run_dir / "data" / "data.json", {"split": {"train": 4, "test": 2}, "show_rows": True})
+    return run_dir
+
+
+def test_the_short_answer_says_how_sure_its_intervals_are(first: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    run_dir = scored(tmp_path, first)
+    short = summarize(run_dir, read_run(run_dir))
+    assert short["confidence"] == 0.5 and short["intervals"]["accuracy"] == [0.875, 0.95]
+    assert short["metrics"] == {"accuracy": 0.9, "roc_auc": None} and short["damaged"] == []
+
+
+@pytest.mark.parametrize("name", ["data/data.json", "training/training.json"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"split": [], "metrics": {"a": 1}}', "\xff"])
+def test_a_damaged_file_is_named_and_takes_nothing_else_with_it(
+    name: str, text: str, first: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    run_dir = scored(tmp_path, first)
+    (run_dir / name).write_bytes(text.encode("latin-1"))
+    short = summarize(run_dir, read_run(run_dir))
+    assert short["damaged"] == [name] and short["status"] == "done"
+    assert (short["rows"] is None) == (name == "data/data.json")
+    assert (short["metrics"] == {}) == (name == "training/training.json")
+
+
+def test_commands_that_look_at_a_damaged_run(
+    first: Callable[..., dict[str, Any]],
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole, damaged = scored(project.reports, first), scored(project.reports, first)
+    (damaged / "data" / "data.json").write_text("{")
+    monkeypatch.chdir(project.home)
+    runs(as_json=True)
+    listed = json.loads(capsys.readouterr().out)["runs"]
+    assert {run["run"]: run["damaged"] for run in listed} == {whole.name: [], damaged.name: ["data/data.json"]}
+    runs()
+    assert "damaged: data/data.json" in capsys.readouterr().out
+    show(damaged.name)
+    shown = capsys.readouterr().out
+    assert "0.900 (50 % interval 0.875 to 0.950, on held-out rows)" in shown
+    assert "damaged            data/data.json" in shown
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", "{}"])
+def test_a_contract_is_not_accepted_by_halves(
+    text: str | None, first: Callable[..., dict[str, Any]], project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = scored(project.reports, first)
+    table = pd.DataFrame({"size": [1.5, 2.5, 3.5, 4.5], "kind": ["a", "b", "a", "b"]})
+    write_contract(run_dir / "data" / "contract.json", infer_contract(table, "pebbles", "kind"))
+    (run_dir / "data" / "data.json").unlink()
+    if text is not None:
+        write_text(run_dir / "data" / "data.json", text)
+    monkeypatch.chdir(project.home)
+    with pytest.raises(InputError, match="missing or damaged"):
+        contract_accept(run_dir.name)
+    assert not (project.home / "data" / "contracts" / "pebbles.json").exists()
+
+
+# ---- the notebook in which a failure is looked into ----
+
+
+def test_what_was_tried_out_in_a_debug_notebook_stays(first: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    settings, run_dir = load_settings(), run_to(tmp_path, first(), "failed", 2)
+    with reopen(run_dir) as recorder:
+        recorder.stage("features", status="failed")
+        recorder.end("failed", "it broke")
+    path, kept = debug_notebook(settings, run_dir)
+    written = path.read_bytes()
+    assert path == run_dir / "debug" / "features.ipynb" and not kept
+    assert debug_notebook(settings, run_dir) == (path, False) and path.read_bytes() == written
+    tried = path.with_name("tried.ipynb")
+    for place in (path, tried):
+        place.write_text("what somebody tried out")
+    (run_dir / "debug" / "inputs" / "data" / "mine.txt").write_text("mine")
+    assert debug_notebook(settings, run_dir) == (path, True) and path.read_text() == "what somebody tried out"
+    assert (run_dir / "debug" / "inputs" / "data" / "mine.txt").exists()
+    assert debug_notebook(settings, run_dir, replaced=True) == (path, False) and path.read_bytes() == written
+    assert tried.exists() and not (run_dir / "debug" / "inputs" / "data" / "mine.txt").exists()
