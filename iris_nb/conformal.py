@@ -241,7 +241,7 @@ def measure_coverage(
     counts = tuple(int(size) for size in sizes)
     return Covered(kind, n, int(hit.sum()), float(hit.mean()), *ends, counts, mean, tuple(lines), inside, count)
 
-# %% ../nbs/46_conformal.ipynb #e0b95fbb
+# %% ../nbs/46_conformal.ipynb #f5b2ac0d
 def set_texts(
     sets: npt.NDArray[np.bool_],  # which classes belong (rows, classes)
     labels: Sequence[Any] | npt.NDArray[Any],  # the classes as a caller knows them: text, whole numbers or truth values
@@ -252,7 +252,7 @@ def set_texts(
     texts = [json.dumps([plain[i] for i in np.flatnonzero(row)], ensure_ascii=False) for row in seen]
     return np.array(texts, dtype=object)[place.ravel()] if texts else np.empty(0, dtype=object)
 
-
+# %% ../nbs/46_conformal.ipynb #c022f084
 def conformal_sentences(
     conformal: Conformal,  # the thresholds
     measured: Covered,  # of the kind that predictions carry

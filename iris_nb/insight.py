@@ -32,7 +32,7 @@ __all__ = ['ALIKE', 'Importance', 'importances', 'numeric_columns', 'columns_ali
            'look_into', 'importance_table', 'confused_table', 'plot_importance', 'plot_dependence', 'plot_regions',
            'plot_thresholds', 'insight_figures']
 
-# %% ../nbs/45_insight.ipynb #8584cf83
+# %% ../nbs/45_insight.ipynb #b53a852f
 @dataclass(frozen=True)
 class Importance:
     "What one column, or a group that goes together, is worth to a model."
@@ -43,7 +43,7 @@ class Importance:
     high: float | None
     spread: float  # standard deviation over the shuffles
 
-
+# %% ../nbs/45_insight.ipynb #91d0854d
 def importances(
     pipeline: Any,  # a fitted pipeline of features and model
     X: pd.DataFrame,  # rows that it was not fitted on (rows, columns)
