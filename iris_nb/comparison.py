@@ -106,7 +106,7 @@ def check_class_weight(
         if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < float("inf"):
             raise ParameterError(f"the weight of the class '{label}' must be a number above 0, not {weight!r}")
 
-# %% ../nbs/33_comparison.ipynb #baf0f0d5
+# %% ../nbs/33_comparison.ipynb #265d255b
 def fold_count(
     y: pd.Series,  # labels as text
     groups: Ints | None,  # rows of one group stay together; None where there are no groups
@@ -115,8 +115,8 @@ def fold_count(
     "How many folds there will be."
     counts = _members(y, groups)
     if counts.max() < 2:
-        has = "one training row only" if groups is None else "all its rows in one group"
-        raise StageError(f"every class has {has}; to compare models, at least one class needs two")
+        unit = "training row" if groups is None else "group of training rows"
+        raise StageError(f"every class has one {unit} only; to compare models, at least one class needs two")
     counts = counts[counts >= 2]
     largest = int(counts.iloc[0])
     if folds > largest:
@@ -600,7 +600,7 @@ def _standing(
     chance = "" if odds is None else f", which is better by more than {asked.rope:g} with a probability of {odds:.2f}"
     return f"{text}; the best mean is that of {_mid(leader['title'])}, {leader['mean']:.3f}{chance}."
 
-# %% ../nbs/33_comparison.ipynb #1ece026b
+# %% ../nbs/33_comparison.ipynb #8afb7546
 def _baseline_words(chosen: Mapping[str, Any], board: list[dict[str, Any]], weighed: Mapping[str, Any]) -> str:
     "Whether the baseline is beaten, in words."
     found = {line["name"]: line for line in weighed["against_baseline"]}

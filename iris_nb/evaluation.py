@@ -278,7 +278,7 @@ def resample_rows(
         blocks.append(means if many else means | {"roc_auc": np.stack([area(weights) for area in areas])})
     return {name: np.concatenate([block[name] for block in blocks], axis=1) for name in blocks[0]}
 
-# %% ../nbs/41_evaluation.ipynb #594a00a4
+# %% ../nbs/41_evaluation.ipynb #8dd32647
 @dataclass(frozen=True)
 class CalibrationError:
     "The expected calibration error, and what chance makes of it."
@@ -305,7 +305,12 @@ def calibration_error(
     value = float(np.abs((confidences - right) @ member).sum() / rows)
     rng = np.random.default_rng([seed, 2])
     drawn = [_gap_sums((confidences - right)[:, None] * member, n, rng, groups) for n in _blocks(resamples, rows)]
-    perfect = [_gap_sums_if_perfect(confidences, member, n, rng) for n in _blocks(resamples, rows)]
+    if groups is None:
+        perfect = [_gap_sums_if_perfect(confidences, member, n, rng) for n in _blocks(resamples, rows)]
+    else:
+        unit = np.unique(groups, return_inverse=True)[1]
+        together = _dependence(confidences, right, unit)
+        perfect = [_gap_sums_together(confidences, member, n, rng, unit, together) for n in _blocks(resamples, rows)]
     errors, by_chance = (np.abs(np.concatenate(sums)).sum(axis=1) / rows for sums in (drawn, perfect))
     below, above = np.quantile(errors, [(1 - confidence) / 2, (1 + confidence) / 2])
     low, high = max(0.0, 2 * value - float(above)), max(0.0, 2 * value - float(below))
@@ -329,6 +334,32 @@ def _gap_sums_if_perfect(confidences: Floats, member: Floats, draws: int, rng: n
         return np.asarray((confidences - right) @ member, dtype=np.float64)
     variance = (confidences * (1 - confidences)) @ member
     return rng.normal(0, np.sqrt(variance), (draws, len(variance)))
+
+# %% ../nbs/41_evaluation.ipynb #4f6a0872
+def _dependence(confidences: Floats, right: NDArray[Any], unit: Ints) -> float:
+    "How strongly rows of a group are right or wrong together, from 0 to 1."
+    sure = np.clip(confidences, 1e-6, 1 - 1e-6)
+    odds = np.sqrt(sure / (1 - sure))
+    scaled = (sure - right) * np.sqrt(1 / (sure * (1 - sure)))
+    size, order = np.bincount(unit), np.lexsort((odds, unit))
+    square = np.bincount(unit, scaled**2)
+    products, squares = (np.bincount(unit, scaled) ** 2 - square).sum(), ((size - 1) * square).sum()
+    before = odds[order].cumsum() - odds[order]
+    before -= before[size.cumsum() - size][unit[order]]
+    most, pairs = (before / odds[order]).sum(), (size * (size - 1) / 2).sum()
+    if squares <= 0 or most <= 0:
+        return 0.0
+    return float(np.clip(products / squares * pairs / most, 0, 1))
+
+
+def _gap_sums_together(
+    confidences: Floats, member: Floats, draws: int, rng: np.random.Generator, unit: Ints, together: float
+) -> Floats:
+    "The same, where a row follows the draw of its group with the chance √together."
+    shape = draws, len(confidences)
+    of_group = rng.random((draws, int(unit.max()) + 1))[:, unit]
+    drawn = np.where(rng.random(shape) < np.sqrt(together), of_group, rng.random(shape))
+    return np.asarray((confidences - (drawn < confidences)) @ member, dtype=np.float64)
 
 # %% ../nbs/41_evaluation.ipynb #b003830b
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def settled_candidate(
     settings, candidate = choice.facts.get("settings") or {}, choice.candidate
     return candidate.with_settings(settings) if settings and hasattr(candidate, "with_settings") else candidate
 
-# %% ../nbs/40_training.ipynb #4e3f66f0
+# %% ../nbs/40_training.ipynb #152a2de7
 def train_model(
     data: StudyData,  # the run's data
     features: FeaturePlan,  # the plan of its features
@@ -98,7 +98,8 @@ def _group_notes(data: StudyData) -> list[str]:
     if (groups := data.test_groups) is None:
         return []
     return [
-        f"the intervals on the held-out rows draw whole groups, of which there are {groups_drawn(len(np.unique(groups)))}"
+        "the intervals of the scores, of importance and of the calibration error draw whole groups of held-out rows, of "
+        f"which there are {groups_drawn(len(np.unique(groups)))}"
     ]
 
 # %% ../nbs/40_training.ipynb #7f51b377
@@ -220,7 +221,7 @@ class Sureness:
         sets = self.conformal.to_dict() | {"measured": covered, "sentences": self.sentences}
         return {"conformal": sets, "domain": self.domain_facts}
 
-# %% ../nbs/40_training.ipynb #2f51f0f3
+# %% ../nbs/40_training.ipynb #7bfcafe0
 def measure_sureness(
     data: StudyData,  # the run's data
     trained: Trained,  # the model and its answers
@@ -233,7 +234,7 @@ def measure_sureness(
 ) -> Sureness:  # sets and domain
     "Learn prediction sets and domain on training rows, and measure them on held-out rows."
     conformal = conformal_of(fold_answers.answers, coverage, score, kind)
-    covered = tuple(measure_coverage(conformal, trained.answers, one, confidence) for one in KINDS)
+    covered = tuple(measure_coverage(conformal, trained.answers, one, confidence, data.test_groups) for one in KINDS)
     drawn = stratified_sample(data.train_labels, 20_000, seed) if len(data.train_labels) > 20_000 else slice(None)
     prepare = trained.pipeline["features"]
     domain = domain_of(prepare.transform(data.train.iloc[drawn]), data.train_labels.iloc[drawn], 20_000, seed)
@@ -454,7 +455,7 @@ def load_training(
     predictions = pd.read_parquet(run.input("training", "predictions.parquet"))
     return Training(facts, predictions, run.input("training", "model"))
 
-# %% ../nbs/40_training.ipynb #418f0f93
+# %% ../nbs/40_training.ipynb #c5b838fd
 def training_pictures(
     run: RunFolder,  # the run
     data: StudyData,  # its data
@@ -469,7 +470,7 @@ def training_pictures(
 
     far = sureness.domain_facts["held_out"][-1]["rows"]
     drawn = {
-        "sets": (plot_sets(sureness.conformal, sureness.covered), f"{sureness.sentences[0]}."),
+        "sets": (plot_sets(sureness.conformal, sureness.covered, confidence), f"{sureness.sentences[0]}."),
         "domain": (
             plot_domain(sureness.domain, sureness.distance, sureness.right),
             f"{far:,} of {len(sureness.distance):,} held-out rows lie outside of where the training rows lie.",

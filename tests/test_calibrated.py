@@ -16,6 +16,8 @@ from sklearn.naive_bayes import GaussianNB
 from iris_nb.calibrated import (
     METHODS,
     DealtFolds,
+    _decided,
+    _tested,
     core_model,
     dealt_rounds,
     fit_pipeline,
@@ -25,8 +27,9 @@ from iris_nb.calibrated import (
     try_calibration,
 )
 from iris_nb.candidates import Candidate, candidate_named
+from iris_nb.comparison import fold_count
 from iris_nb.data import StudyData, load_data
-from iris_nb.errors import ParameterError
+from iris_nb.errors import ParameterError, StageError
 from iris_nb.features import FeaturePlan, load_features
 from iris_nb.folders import open_run
 from iris_nb.modelfile import dump_model, parse_model
@@ -125,3 +128,30 @@ def test_calibration_is_applied_where_it_helps() -> None:
     trial = try_calibration(_Naive(), features, replace(data, frame=noisy), "none", "auto", 3, 1000, 0)
     applied = next(line for line in trial.lines if line["method"] == trial.method)
     assert trial.method != "none" and applied["gain"] > 0 and applied["p"] < 0.05
+
+
+def batches() -> tuple[StudyData, FeaturePlan]:
+    """Four groups, two of each class: a fold's training part has one group of a class."""
+    data, features = study()
+    frame = data.frame[data.frame["species"] != "virginica"].reset_index(drop=True)
+    split = data.split[data.frame["species"].to_numpy() != "virginica"].reset_index(drop=True)
+    member = (np.arange(len(frame)) % 2) + 2 * (frame["species"] == "setosa").to_numpy()
+    split = split.assign(group=member.astype(np.int64))
+    return replace(data, frame=frame, split=split), features
+
+
+def test_few_groups_leave_calibration_out_and_say_so() -> None:
+    data, features = batches()
+    trial = try_calibration(candidate_named("lda"), features, data, "none", "auto", 1, 20_000, 0)
+    assert trial.method == "none" and "no method could be fitted" in trial.reason
+    assert [line["note"] for line in trial.lines] == ["", *["could not be fitted on 2 of 2 folds"] * 2]
+    with pytest.raises(StageError, match=r"calibration by sigmoid cannot be learnt.*one group only.*calibrate=none"):
+        out_of_fold(candidate_named("lda"), features, data, "none", "sigmoid", 0, 20_000, 0)
+    with pytest.raises(StageError, match="one group of training rows only"):
+        fold_count(pd.Series(list("aabb")), np.array([0, 0, 1, 1]), 0)
+
+
+def test_two_scores_are_no_test() -> None:
+    lines = _tested(("none", "sigmoid"), [{"none": (1.0, 0.5), "sigmoid": (0.99, 0.49)}] * 2, 1.0)
+    method, reason = _decided(lines)
+    assert method == "none" and lines[1]["p"] is None and "no test" in reason

@@ -17,8 +17,10 @@ from iris_nb.conformal import (
     conformal_sentences,
     coverage_spread,
     measure_coverage,
+    plot_sets,
     set_texts,
     share_interval,
+    share_interval_of_groups,
     strangeness,
     threshold,
 )
@@ -126,3 +128,63 @@ def test_a_model_better_than_the_coverage_is_told_about_its_empty_sets() -> None
     conformal = conformal_of(answers, 0.9, "lac", "marginal")
     said = conformal_sentences(conformal, measure_coverage(conformal, answers, "marginal", 0.95), 1.0, 0.95, True)
     assert any("a coverage above the accuracy" in s for s in said) and any("order in time" in s for s in said)
+
+
+def said_off_target(conformal: Conformal, answers: Answers, kind: str, groups: Any = None) -> bool:
+    measured = measure_coverage(conformal, answers, kind, 0.95, groups)
+    return any("than was asked for" in one for one in conformal_sentences(conformal, measured, 0.5, 0.95, False))
+
+
+@pytest.mark.parametrize(("known", "asked"), [(100, 100), (100, 400)])
+def test_rows_of_one_kind_are_seldom_called_unlike(known: int, asked: int) -> None:
+    hits = sum(
+        said_off_target(
+            conformal_of(honest(known, 2, 2 * s), 0.9, "lac", "marginal"), honest(asked, 2, 2 * s + 1), "marginal"
+        )
+        for s in range(100)
+    )
+    assert hits <= 11  # 5 expected; the old rule said it in 15 and 38
+
+
+def test_rows_that_are_unlike_are_called_so() -> None:
+    known, other = honest(200, 3, 0), honest(200, 3, 1)
+    wrong = Answers(np.roll(other.actual, 1), other.proba, other.classes)
+    sets = conformal_of(known, 0.9, "lac", "marginal")
+    assert said_off_target(sets, wrong, "marginal")
+    assert not said_off_target(sets, wrong, "marginal", np.arange(200) // 2)
+
+
+def test_more_is_not_said_of_ties_or_of_infinite_thresholds() -> None:
+    rng = np.random.default_rng(1)
+
+    def fifths(rows: int) -> Answers:
+        codes, own = rng.integers(0, 2, rows), rng.binomial(5, 0.985, rows) / 5
+        first = np.where(codes == 0, own, 1 - own)
+        return Answers(np.array(["a", "b"], dtype=object)[codes], np.stack([first, 1 - first], axis=1), ("a", "b"))
+
+    def few(rows: int) -> Answers:
+        codes = rng.integers(0, 8, rows)
+        proba = np.where(codes[:, None] == np.arange(8), 0.65, 0.05)
+        return Answers(np.array(list("abcdefgh"), dtype=object)[codes], proba, tuple("abcdefgh"))
+
+    assert not said_off_target(conformal_of(fifths(1600), 0.9, "lac", "marginal"), fifths(400), "marginal")
+    assert not said_off_target(conformal_of(few(48), 0.9, "lac", "class"), few(60), "class")
+
+
+def test_the_interval_of_grouped_rows_holds_the_share() -> None:
+    held, rng, member = 0, np.random.default_rng(0), np.repeat(np.arange(20), 10)
+    for _ in range(200):
+        low, high = share_interval_of_groups((rng.random(20) < 0.8)[member], member, 0.95)
+        held += low is not None and high is not None and low <= 0.8 <= high
+    assert held >= 182
+    assert share_interval_of_groups(np.ones(60, dtype=bool), np.repeat(np.arange(20), 3), 0.95) == share_interval(
+        20, 20, 0.95
+    )
+    assert share_interval_of_groups(np.ones(5, dtype=bool), np.zeros(5, dtype=np.int64), 0.95) == (0.0, 1.0)
+    assert share_interval_of_groups(np.ones(0, dtype=bool), np.zeros(0, dtype=np.int64), 0.95) == (None, None)
+
+
+def test_the_figure_names_its_confidence() -> None:
+    sets = conformal_of(honest(100, 3, 0), 0.9, "lac", "marginal")
+    measured = [measure_coverage(sets, honest(100, 3, 1), kind, 0.8) for kind in ("marginal", "class")]
+    assert "80 % interval" in plot_sets(sets, measured, 0.8).axes[1].get_xlabel()

@@ -19,6 +19,7 @@ from iris_nb.evaluation import (
     Answers,
     answer_table,
     calibrate,
+    calibration_error,
     caution,
     error_bound,
     evaluate,
@@ -288,3 +289,22 @@ def test_groups_of_one_row_each_are_rows(rows: int, classes: int, seed: int) -> 
     answers = random_answers(rows, classes, seed)
     alone, together = (resample_rows([answers], 50, seed, groups) for groups in (None, np.arange(rows)))
     assert all(np.allclose(alone[name], together[name], equal_nan=True) for name in alone)
+
+
+def test_groups_that_are_right_together_do_not_condemn_a_calibrated_model() -> None:
+    rng, condemned, member = np.random.default_rng(1), 0, np.repeat(np.arange(20), 10)
+    for sample in range(60):
+        sure = rng.uniform(0.55, 0.95, 20)
+        truth = np.where(rng.random(20) < sure, "a", "b").astype(object)[member]
+        answers = Answers(truth, np.stack([sure, 1 - sure], axis=1)[member], ("a", "b"))
+        error = calibration_error(answers, 10, 200, 0.95, sample, member)
+        condemned += error.value > error.chance
+    assert condemned <= 8
+
+
+def test_too_sure_a_model_is_found_out_with_groups_too() -> None:
+    rng, member = np.random.default_rng(0), np.repeat(np.arange(60), 10)
+    truth = np.where(rng.random(600) < 0.6, "a", "b").astype(object)
+    answers = Answers(truth, np.tile([0.95, 0.05], (600, 1)), ("a", "b"))
+    error = calibration_error(answers, 10, 200, 0.95, 0, member)
+    assert error.value > error.chance

@@ -25,6 +25,8 @@ from iris_nb.insight import (
     columns_alike,
     confused_pairs,
     decision_region,
+    importance_table,
+    importances,
     insight_figures,
     look_into,
     plot_regions,
@@ -126,3 +128,58 @@ def test_columns_that_go_together_through_others_are_one_group() -> None:
         {"a": a, "b": b, "c": b + rng.normal(0, 0.4, 500), "lone": rng.normal(size=500), "gone": np.nan}
     )
     assert columns_alike(table) == [("a", "b", "c")]
+
+
+def test_a_metric_that_cannot_be_measured_gives_no_importance() -> None:
+    data, model, answers, _ = looked()
+    one_class = replace(data, frame=data.frame.assign(**{data.contract.target: "setosa"}), split=data.split)
+    insight = look_into(model, one_class, answers, None, "roc_auc", BOUNDS, 0)
+    assert insight.importance == [] and (insight.rows, insight.shuffles) == (0, 0)
+    assert any("ROC" in note and "cannot be measured" in note for note in insight.notes)
+    json.dumps(insight.to_dict(data.classes), allow_nan=False)
+    assert importance_table(insight, "roc_auc").table is None
+    assert "importance" not in insight_figures(insight, one_class, answers, "roc_auc", 0.95)
+
+
+@pytest.mark.parametrize("known", [0, 2])
+def test_a_sparse_column_is_left_out_or_drawn_by_what_is_known(known: int) -> None:
+    data, model, answers, _ = looked()
+    train = np.flatnonzero((data.split["part"] == "train").to_numpy())
+    frame = data.frame.copy()
+    frame.loc[train[known:], "petal_width"] = np.nan
+
+    class Filled:
+        classes_ = model.classes_
+
+        def predict_proba(self, X: pd.DataFrame) -> Any:
+            return model.predict_proba(X.fillna(1.0))
+
+    bounds = Bounds(0, 20_000, 4, 6, 200, 0.95)
+    insight = look_into(Filled(), replace(data, frame=frame), answers, None, "accuracy", bounds, 0)
+    drawn = {name: values for name, values, _ in insight.dependence}
+    if known:
+        assert drawn["petal_width"].tolist() == sorted(set(frame["petal_width"].iloc[train[:known]]))
+    else:
+        assert "petal_width" not in drawn and len(drawn) == 3
+        assert all("petal_width" not in region.columns for region in insight.regions)
+        assert any("has no value in" in note and "petal_width" in note for note in insight.notes)
+
+
+def test_importance_draws_whole_groups() -> None:
+    rng = np.random.default_rng(0)
+
+    class Sign:
+        classes_ = np.array(["n", "y"])
+
+        def predict_proba(self, X: pd.DataFrame) -> Any:
+            chance = np.where(X["a"] > 0, 0.9, 0.1)
+            return np.column_stack([1 - chance, chance])
+
+    member = np.repeat(np.arange(20), 20)
+    side = rng.choice([-1.0, 1.0], 20)
+    truth = np.where((side > 0) ^ (rng.random(20) < 0.25), "y", "n")
+    asked = (Sign(), pd.DataFrame({"a": side[member]}), pd.Series(truth[member]), [("a",)], ("n", "y"))
+    for metric in ("accuracy", "log_loss"):
+        rows, groups = (importances(*asked, metric, "", 5, 400, 0.95, 0, units)[0] for units in (None, member))
+        wide, narrow = ((one.high or 0) - (one.low or 0) for one in (groups, rows))
+        assert rows.value == groups.value and wide > 3 * narrow
