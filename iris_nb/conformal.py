@@ -252,7 +252,7 @@ def set_texts(
     texts = [json.dumps([plain[i] for i in np.flatnonzero(row)], ensure_ascii=False) for row in seen]
     return np.array(texts, dtype=object)[place.ravel()] if texts else np.empty(0, dtype=object)
 
-# %% ../nbs/46_conformal.ipynb #c022f084
+# %% ../nbs/46_conformal.ipynb #9e1694ec
 def conformal_sentences(
     conformal: Conformal,  # the thresholds
     measured: Covered,  # of the kind that predictions carry

@@ -158,7 +158,7 @@ def _remedy_for_few_scores(choice: Choice) -> str:
         "have no order in time, --profile standard, show smaller ones"
     )
 
-# %% ../nbs/40_training.ipynb #7cdde916
+# %% ../nbs/40_training.ipynb #1c5c7b85
 def judged_with(
     evaluation: Evaluation,  # of the held-out rows
     choice: Choice,  # what the models stage decided

@@ -267,7 +267,7 @@ def test_fold_counts_follow_the_smallest_class() -> None:
     assert fold_count(pd.Series(["a", "a", "b"]), None, 0) == 2
     with pytest.raises(StageError, match="one training row only"):
         fold_count(pd.Series(["a", "b"]), None, 0)
-    with pytest.raises(StageError, match="all its rows in one group"):
+    with pytest.raises(StageError, match="one group of training rows only"):
         fold_count(pd.Series(["a", "a", "b", "b"]), np.array([0, 0, 1, 1]), 0)
 
 
