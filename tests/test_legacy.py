@@ -20,10 +20,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, clean_environment
+from sklearn.base import clone
 from sklearn.datasets import load_iris
-from sklearn.ensemble import RandomForestRegressor
+from sklearn.ensemble import RandomForestRegressor, StackingClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
@@ -183,6 +185,79 @@ def test_scored_as_it_came_on_the_held_out_rows(tmp_path: Path) -> None:
     json.dumps([old, alone, line], allow_nan=False)
     (tmp_path / "models" / "old.parquet").write_bytes(b"changed")
     assert "changed" in score_as_it_came(["old"], tmp_path, data)[0]["note"]
+
+
+@QUICK
+def test_a_class_that_the_table_does_not_have(tmp_path: Path) -> None:
+    data = load_data(open_run(""))
+    labels = LABELS.to_numpy().copy()
+    labels[:5] = "other"
+    trust = saved(LogisticRegression(max_iter=500).fit(BUNCH.data, labels), tmp_path / "m.joblib")
+    facts = import_model(tmp_path / "m.joblib", "four", trust, "iris", "species", tmp_path)
+    assert "it also knows 'other', which the table does not have" in facts["answers"]["notes"]
+    assert facts["answers"]["rows"] == 150 and facts["answers"]["accuracy"] > 0.95
+    kept = pd.read_parquet(tmp_path / "models" / "four.parquet")
+    assert list(kept) == ["row", "p:setosa", "p:versicolor", "p:virginica"]
+    assert np.allclose(kept.iloc[:, 1:].sum(axis=1), 1)
+    (line,) = score_as_it_came(["four"], tmp_path, data)
+    assert line["rows"] == len(data.test_rows) and line["metrics"]["log_loss"] < 0.5
+    assert "it also knows 'other'" in line["note"]
+
+
+@QUICK
+def test_nothing_is_left_of_an_import_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = legacy.write_json
+
+    def full(place: Path, facts: Any) -> None:
+        if place.parent.name == "models":
+            raise OSError("the disk is full")
+        write(place, facts)
+
+    monkeypatch.setattr(legacy, "write_json", full)
+    with pytest.raises(OSError, match="full"):
+        import_model(FIXTURES / "logistic-1.2.2.joblib", "old", SUMS["logistic-1.2.2.joblib"], "iris", "", tmp_path)
+    assert not list((tmp_path / "models").iterdir())
+
+
+PAIR = [("a", LogisticRegression(max_iter=500)), ("b", GaussianNB())]
+
+
+@QUICK
+@pytest.mark.parametrize(
+    "model",
+    [
+        StackingClassifier(PAIR),
+        StackingClassifier(PAIR, final_estimator=LinearSVC()),
+        VotingClassifier(PAIR),
+        make_pipeline(StandardScaler(), VotingClassifier([*PAIR, ("c", StackingClassifier(PAIR))])),
+    ],
+    ids=["stacking", "stacking on distances", "voting", "voting in a pipeline"],
+)
+def test_a_model_of_models_without_probabilities_before_the_fit(tmp_path: Path, model: Any) -> None:
+    trust = saved(clone(model).fit(BUNCH.data, LABELS), tmp_path / "m.joblib")
+    facts = import_model(tmp_path / "m.joblib", "many", trust, "iris", "species", tmp_path)
+    assert facts["answers"]["accuracy"] > 0.95
+    (candidate,) = legacy_candidates(["many"], tmp_path)
+    assert ("probabilities are averaged" in candidate.describe()) == ("Voting" in str(model))
+    fitted = fit_candidate(candidate, SCALED, BUNCH.data, LABELS, 0, "none")
+    proba = probabilities(fitted, BUNCH.data, sorted(set(LABELS)))
+    again = parse_model(dump_model(fitted))
+    assert fitted.score(BUNCH.data, LABELS) > 0.9 and (again.predict_proba(BUNCH.data) == proba).all()
+
+
+def test_the_last_step_of_stacking_is_that_of_scikit_learn() -> None:
+    candidate = Imported({"name": "x", "file": "x.pkl", "estimator": to_plain(StackingClassifier(PAIR))})
+    ours = fit_model(candidate, BUNCH.data, LABELS, 0, "none")
+    theirs = StackingClassifier(PAIR).fit(BUNCH.data, LABELS)
+    assert (ours.predict_proba(BUNCH.data) == theirs.predict_proba(BUNCH.data)).all()
+
+
+@QUICK
+def test_votes_of_members_without_probabilities_are_refused(tmp_path: Path) -> None:
+    trust = saved(VotingClassifier([*PAIR, ("c", LinearSVC())]).fit(BUNCH.data, LABELS), tmp_path / "m.joblib")
+    with pytest.raises(ModelFileError, match=r"counts votes.* members 'c' have none to average"):
+        import_model(tmp_path / "m.joblib", "many", trust, "iris", "species", tmp_path)
+    assert not (tmp_path / "models").exists()
 
 
 @pytest.mark.filterwarnings("ignore")
