@@ -122,7 +122,7 @@ def stage_key(
     values = {k: json.dumps(v, sort_keys=True, ensure_ascii=False) for k, v in parameters.items() if k != "run_dir"}
     return StageKey(stage, hashes, values, inputs, code.packages)
 
-# %% ../nbs/74_cache.ipynb #222805f6
+# %% ../nbs/74_cache.ipynb #b924551b
 def table_inputs(
     home: Path,  # the project's root
     parameters: dict[str, Any],  # of the data stage
@@ -139,11 +139,10 @@ def table_inputs(
 def imported_inputs(
     home: Path,  # the project's root
     parameters: dict[str, Any],  # of a stage
-) -> dict[str, str]:  # file of each imported model that the stage compares → SHA-256; "" for one that is not there
-    "The models of older scripts that a stage reads."
-    files = {
-        f"data/models/{name}.json": home / "data" / "models" / f"{name}.json" for name in parameters.get("imported", [])
-    }
+) -> dict[str, str]:  # files of each imported model that the stage compares → SHA-256; "" for one that is not there
+    "The models of older scripts that a stage reads, and what they answered."
+    names = [f"data/models/{name}{end}" for name in parameters.get("imported", []) for end in (".json", ".parquet")]
+    files = {name: home / name for name in names}
     return {name: _hash(path) if path.is_file() else "" for name, path in files.items()}
 
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_pipeline import under_way, wait_for
 
-from iris_nb.cache import PARTS, StageKey, changes
+from iris_nb.cache import PARTS, StageKey, changes, imported_inputs
 from iris_nb.files import read_json
 from iris_nb.folders import STAGES
 from iris_nb.sources import plain_source
@@ -169,6 +169,18 @@ def test_a_changed_table_of_one_s_own_is_noticed(project: Project, tmp_path: Pat
     shutil.copy(ROOT / "data" / "raw" / "iris.csv", path)
     first = changed_table(project, path, path, "--target", "species")
     assert set(statuses(first).values()) == {"done"}
+
+
+def test_the_answers_of_an_imported_model_count(tmp_path: Path) -> None:
+    folder, asked = tmp_path / "data" / "models", {"imported": ["old"]}
+    folder.mkdir(parents=True)
+    (folder / "old.json").write_text("{}")
+    without = imported_inputs(tmp_path, asked)
+    assert without["data/models/old.json"] and without["data/models/old.parquet"] == ""
+    (folder / "old.parquet").write_bytes(b"answers")
+    found = imported_inputs(tmp_path, asked)
+    assert found["data/models/old.json"] == without["data/models/old.json"] and found["data/models/old.parquet"]
+    assert imported_inputs(tmp_path, {}) == {}
 
 
 def test_listing_and_pruning(warm_project: Project) -> None:
