@@ -64,22 +64,20 @@ def _comments(source: str) -> dict[int, str]:
     tokens = tokenize.generate_tokens(StringIO(source).readline)
     return {t.start[0]: t.string.lstrip("# ").rstrip() for t in tokens if t.type == tokenize.COMMENT}
 
-# %% ../nbs/71_parameters.ipynb #ccf387d7
+# %% ../nbs/71_parameters.ipynb #51152ef8
 class _Plain(str):
     "A text that stood without quotes in YAML."
-
-
-class _Reader(yaml.SafeLoader):
-    "YAML whose words without quotes stay text."
-
-    yaml_implicit_resolvers = {"<": [("tag:yaml.org,2002:merge", re.compile("^<<$"))]}  # noqa: RUF012  # as the base class has it
 
 
 def _text_of(reader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
     return _Plain(node.value) if node.style is None else str(node.value)
 
 
-_Reader.add_constructor("tag:yaml.org,2002:str", _text_of)
+class _Reader(yaml.SafeLoader):
+    "YAML whose words without quotes stay text."
+
+    yaml_implicit_resolvers = {"<": [("tag:yaml.org,2002:merge", re.compile("^<<$"))]}  # noqa: RUF012  # as the base class has it
+    yaml_constructors = yaml.SafeLoader.yaml_constructors | {"tag:yaml.org,2002:str": _text_of}
 
 # %% ../nbs/71_parameters.ipynb #a348aec1
 def _resolved(kind: str, value: Any, name: str) -> Any:

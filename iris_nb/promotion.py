@@ -28,7 +28,7 @@ __all__ = ['new_rows', 'Side', 'Specification', 'read_specification', 'Whole', '
            'row_latency', 'compare_unseen', 'open_side', 'table_of', 'Parts', 'collect_evidence', 'Promotion',
            'promote', 'Decision', 'promotion_lines']
 
-# %% ../nbs/57_promotion.ipynb #77475cb8
+# %% ../nbs/57_promotion.ipynb #44072cfd
 from .alignment import row_codes, value_codes
 from .batch import BatchOptions, predict_file
 from .calibrated import fit_pipeline
@@ -36,7 +36,7 @@ from .candidates import Candidate
 from .comparison import Question, compare, real_groups
 from .contract import read_contract
 from .data import StudyData, load_data, prepare_data
-from .errors import InputError, IrisNbError, LedgerError, ModelFileError, StoreError
+from .errors import InputError, IrisNbError, LedgerError, ModelFileError, StoreError, one_line
 from .evaluation import Answers, calibrate, calibration_error, interval, resample_counts
 from .features import FeatureOptions, FeaturePlan
 from .files import read_json, sha256_bytes
@@ -691,7 +691,7 @@ class Promotion:
             "evidence_sha256": self.evidence_sha256 or None, "exit_code": self.exit_code,
         } | self.record  # fmt: skip
 
-# %% ../nbs/57_promotion.ipynb #7d20d0c8
+# %% ../nbs/57_promotion.ipynb #93ad8753
 def promote(
     settings: Settings,  # the settings in force
     asked: str = "",  # empty for staging, an alias, a version, NAME/V, models:/…, or a run
@@ -727,7 +727,7 @@ def promote(
         )
         if dry_run:
             return found
-        by = Decision(who_am_i(settings), force, reason.strip(), entries[-1].hash if entries else "")
+        by = Decision(who_am_i(settings), force, one_line(reason.strip()), entries[-1].hash if entries else "")
         return _settle(store, sides[0], found, by)
 
 # %% ../nbs/57_promotion.ipynb #230c4945
@@ -752,7 +752,7 @@ def _record(
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
     return {k: v if isinstance(v, str) or math.isfinite(v) else None for k, v in values.items()}
 
-# %% ../nbs/57_promotion.ipynb #0a1346ac
+# %% ../nbs/57_promotion.ipynb #2d53ff17
 @dataclass(frozen=True)
 class Decision:
     "Who decides, and on what."
@@ -777,12 +777,17 @@ def _settle(store: Store, challenger: Side, found: Promotion, by: Decision) -> P
         action = "force"
     said = {"verdict": verdict.verdict, "action": action, "reason": by.reason if action == "force" else None}
     record = found.record | said
-    place, sha256 = _keep(store, challenger, record)
     if alias_version(store, found.name, "production") != found.champion:
         raise LedgerError(
             f"meanwhile another version of '{found.name}' became production; say the same again to compare with that one"
         )
-    entry = _enter(store, found, action, by, record, sha256)
+    place, sha256 = _keep(store, challenger, record)
+    try:
+        entry = _enter(store, found, action, by, record, sha256)
+    except LedgerError:  # somebody was faster, so this verdict has no effect, and leaves none
+        if place is not None:
+            place.unlink()
+        raise
     if action in ("promote", "force"):
         set_alias(store, found.name, "production", found.version)
     kept = replace(found, record=record, evidence_file=place, evidence_sha256=sha256, entry=entry)

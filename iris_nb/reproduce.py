@@ -494,7 +494,7 @@ def child_environment(
     own |= {"TMPDIR": str(temporary)} if len(str(temporary)) <= 80 else {}  # the kernels' sockets need short paths
     return kept | own | ({} if same_env else {"PYTHONNOUSERSITE": "1"})
 
-# %% ../nbs/76_reproduce.ipynb #16e93738
+# %% ../nbs/76_reproduce.ipynb #94146270
 @dataclass
 class _Again:
     "How the second execution ended."
@@ -692,7 +692,7 @@ def _finished(run_dir: Path, left_out: Mapping[str, str] | None = None) -> dict[
         )
     return record
 
-# %% ../nbs/76_reproduce.ipynb #3a7349ea
+# %% ../nbs/76_reproduce.ipynb #2b2abd8d
 def _reproduce(find: Callable[[Path], _Subject], terms: Terms, folder: Path, say: Say) -> Outcome:
     "Execute a run again and compare; whatever happens, nothing is left behind."
     start = time.monotonic()
@@ -713,7 +713,7 @@ def _reproduce(find: Callable[[Path], _Subject], terms: Terms, folder: Path, say
             f"the reproduction was stopped by {stopped}; nothing was left behind", stopped.number
         ) from None
 
-
+# %% ../nbs/76_reproduce.ipynb #c05c7764
 def _run_again(subject: _Subject, tree: Path, terms: Terms, place: Path, say: Say) -> tuple[_Again, list[str]]:
     "Data and environment as they were, then every stage."
     given = str(subject.record["parameters"]["data"]["source"])

@@ -244,14 +244,14 @@ def test_an_array_is_answered_like_a_frame(messy: Predictor, table: pd.DataFrame
 def test_remarks_say_what_is_odd(messy: Predictor, table: pd.DataFrame) -> None:
     sound = table.loc[table.notna().all(axis=1)].head(3)
     assert messy.check(sound) == [""] * 3 == messy.predict(sound)["outside"].tolist()
-    changes = {"Farbe": "grün", "petal width (cm)": 99.5, FEATURES[2]: -7, "picked": "2031-05-01", "in bloom?": None}
+    changes = {"Farbe": "grün", "petal width (cm)": 99.5, FEATURES[2]: -7, "picked": "1931-05-01", "in bloom?": None}
     odd = sound.astype(object).iloc[[0]].assign(**changes)
     (said,) = messy.check(odd)
     for text in (
         "Farbe 'grün' is not one of 'blau', 'rot', 'weiß'",
         "99.5 is above",
         "-7 is below",
-        "2031-05-01 is above",
+        "1931-05-01 is below",
     ):
         assert text in said
     assert "in bloom? is missing" in said and messy.one(odd.iloc[0].to_dict()).outside == said

@@ -236,6 +236,8 @@ def test_the_recorded_patch_obeys_no_setting_of_the_user(tmp_path: Path, setting
     with checked_out(home, git("rev-parse", "HEAD"), patch, tmp_path) as tree:
         for name in ("x.py", "y.py"):
             assert (tree / "iris_nb" / name).read_bytes() == (home / "iris_nb" / name).read_bytes()
+
+
 # ---- runs whose files are damaged ----
 
 
