@@ -1208,11 +1208,11 @@ def passed_on(
         return [_unquoted(column) for column in batch.columns]
     return [_proper(column) for column in batch.columns] if kind == "json" else list(batch.columns)
 
-# %% ../nbs/58_streams.ipynb #d14e7e8d
+# %% ../nbs/58_streams.ipynb #8ee289cf
 MEASURED = b"iris_nb.measured"  # key in the metadata of a column of numbers that hardly ever repeat
 LISTS = b"iris_nb.lists"  # key in the metadata of a column of JSON lists that the program made
 
-
+# %% ../nbs/58_streams.ipynb #93db8fbf
 class Writer:
     "A table that is being written."
 
@@ -1248,14 +1248,6 @@ class Writer:
         if self.parquet is not None:
             self._flush()
             self.parquet.close()
-
-    def give_up(self) -> None:
-        "Write no more."
-        if self.parquet is not None:
-            self.waiting = []
-            with suppress(Exception):  # the reason is on its way already
-                self.parquet.close()
-            self.parquet.is_open = False
 
     def _flush(self) -> None:
         if self.waiting:
@@ -1319,7 +1311,7 @@ class _Sink(io.RawIOBase):
     def write(self, data: Any) -> int:
         return len(data) if self.shut else self.raw.write(data)
 
-# %% ../nbs/58_streams.ipynb #6af3c007
+# %% ../nbs/58_streams.ipynb #88b2850a
 @contextmanager
 def _packed(raw: BinaryIO, packed: bool) -> Generator[BinaryIO]:
     if not packed:
@@ -1341,8 +1333,10 @@ def _ended(raw: BinaryIO, form: str, packed: bool, schema: pa.Schema, as_is: boo
             writer.close()
         except BaseException:
             sink.shut = True
-            if writer is not None:
-                writer.give_up()
+            if writer is not None and writer.parquet is not None:
+                with suppress(Exception):  # the reason is on its way already
+                    writer.parquet.close()
+                writer.parquet.is_open = False
             raise
 
 

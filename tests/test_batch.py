@@ -417,6 +417,21 @@ def test_gaps_and_infinite_numbers_are_said_of_a_file_too(predictor: Predictor, 
         assert read(no)["reject:reason"].tolist() == expected[1:] and result.rows_rejected == 2
 
 
+def test_a_number_that_is_too_large_is_called_that(predictor: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text(f"length,count,colour\n{'9' * 400},5,blue\n1.5,5,blue\n")
+    (tmp_path / "in.jsonl").write_text('{"length": 1e999, "count": 5, "colour": "blue"}\n')
+    for name in ("in.csv", "in.jsonl"):
+        with pytest.raises(RowsError, match="' is too large a number"):
+            predict_file(predictor, tmp_path / name, tmp_path / "out.csv")
+
+
+def test_a_private_file_stays_private(predictor: Predictor, tmp_path: Path) -> None:
+    path, out = write(good_rows(3), tmp_path / "in.csv"), tmp_path / "out.csv"
+    out.touch(0o600)
+    predict_file(predictor, path, out)
+    assert out.stat().st_mode & 0o777 == 0o600
+
+
 def test_nothing_to_answer_is_answered(predictor: Predictor, tmp_path: Path) -> None:
     for ending in ("csv", "parquet"):
         path = write(good_rows(3)[:0].astype({"colour": "str"}), tmp_path / f"in.{ending}")
