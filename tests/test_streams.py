@@ -222,6 +222,54 @@ def test_gzip_that_inflates_a_thousandfold_is_refused(tmp_path: Path, size: str)
     assert (read > 0) == (size == "a lie")
 
 
+@pytest.mark.parametrize("rest", ["cut", "junk"])
+def test_a_damaged_gzip_file_is_no_bomb(tmp_path: Path, rest: str) -> None:
+    """Its last four bytes are no size."""
+    data = gzip.compress(b"a,b\n" + b"".join(b"%d,%d\n" % (n, n * n) for n in range(2000)), mtime=0)
+    path = tmp_path / "t.csv.gz"
+    path.write_bytes(data[: len(data) // 2] + b"\xfe" * 4 if rest == "cut" else data + b"\xfe" * 8)
+    with pytest.raises(TableError, match=r"t\.csv\.gz is a damaged gzip file"):
+        read_all(path)
+
+
+def test_parquet_without_rows_is_a_table(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"x": [1.5, 2.5], "wet": [True, False], "site": ["a", "b"]})
+    for name, part in (("a", frame.iloc[:0].astype(frame.dtypes)), ("b", frame), ("c", frame.iloc[:0])):
+        part.to_parquet(tmp_path / f"{name}.parquet", index=False)
+    assert read_all(tmp_path / "a.parquet")[0].num_rows == 0
+    assert read_all(tmp_path)[0].to_pylist() == frame.to_dict("records")
+
+
+def test_keys_that_differ_by_spaces_tear_their_line(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"size": 1}\n{"size": 2.5, " size": 99}\n{" size ": 3}\n')
+    table, torn = read_all(tmp_path / "t.jsonl")
+    assert torn == [2] and table["size"].to_pylist() == ["1", "3"]
+
+
+@pytest.mark.parametrize("encoding", ["undefined", "punycode", "utf-7", "idna", "rot13"])
+def test_every_encoding_of_python_is_read_or_refused(tmp_path: Path, encoding: str) -> None:
+    for data in (b"a,b\n1,+2AA-\n", b"a,b\n1,\xff-\n", b"a-b\n+\n"):
+        (tmp_path / "t.csv").write_bytes(data)
+        with pytest.raises(TableError, match=f"is not {encoding}|no encoding '{encoding}'"):
+            read_all(tmp_path / "t.csv", encoding=encoding)
+            raise TableError(f"is not {encoding}: what can be read is fine")
+
+
+def test_lists_that_the_program_made_stay_json(tmp_path: Path) -> None:
+    import json
+
+    from iris_nb.streams import LISTS
+
+    texts = ['["+", "-"]', "[-2, -1, 1]", '["=1"]']
+    schema = pa.schema([pa.field("set", pa.string(), metadata={LISTS: b""}), ("note", pa.string())])
+    for form in ("csv", "tsv"):
+        with open_writer(tmp_path / f"t.{form}", form, False, schema) as writer:
+            writer.write(pa.RecordBatch.from_pydict({"set": texts, "note": texts}, schema=schema))
+        table = pd.read_csv(tmp_path / f"t.{form}", sep="\t" if form == "tsv" else ",")
+        assert table["set"].map(json.loads).tolist() == [json.loads(text) for text in texts]
+        assert table["note"].tolist() == [safe_text(text) for text in texts] != texts
+
+
 def test_too_many_columns_are_refused(tmp_path: Path) -> None:
     names = [f"c{n}" for n in range(20_000)]
     (tmp_path / "t.csv").write_text(",".join(names) + "\n" + ",".join("1" * 20_000) + "\n")
