@@ -340,7 +340,7 @@ def _left_at(entries: list[Entry]) -> str:
     "The version that the ledger has put into production last; empty if none."
     return next((entry.after for entry in reversed(entries) if entry.moves), "")
 
-# %% ../nbs/55_ledger.ipynb #39af1e48
+# %% ../nbs/55_ledger.ipynb #5db1a8b6
 def _target(store: Store, name: str, to: str, entries: list[Entry], present: str) -> Listed:
     "The version to go back to."
     to = to.strip().removeprefix(f"{name}/")
@@ -352,7 +352,9 @@ def _target(store: Store, name: str, to: str, entries: list[Entry], present: str
         raise LedgerError(f"{now} already; there is nothing to go back to it from")
     if to == present and present and (one := find_version(store, f"{name}/{present}")):
         return one  # it was put there by hand, and is entered now
-    if not to and present and present != _left_at(entries):
+    last = next((entry for entry in reversed(entries) if entry.moves), None)
+    cut_off = last is not None and last.action == "rollback" and last.before == present
+    if not to and present and present != _left_at(entries) and not cut_off:
         raise LedgerError(
             f"{now}, and the ledger does not say so; enter it first: iris-nb rollback {name} --to {present} --reason "
             f'"…"; or say with --to which version is meant'

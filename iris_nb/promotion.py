@@ -752,7 +752,7 @@ def _record(
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
     return {k: v if isinstance(v, str) or math.isfinite(v) else None for k, v in values.items()}
 
-# %% ../nbs/57_promotion.ipynb #2d53ff17
+# %% ../nbs/57_promotion.ipynb #069da135
 @dataclass(frozen=True)
 class Decision:
     "Who decides, and on what."
@@ -777,12 +777,12 @@ def _settle(store: Store, challenger: Side, found: Promotion, by: Decision) -> P
         action = "force"
     said = {"verdict": verdict.verdict, "action": action, "reason": by.reason if action == "force" else None}
     record = found.record | said
-    if alias_version(store, found.name, "production") != found.champion:
-        raise LedgerError(
-            f"meanwhile another version of '{found.name}' became production; say the same again to compare with that one"
-        )
     place, sha256 = _keep(store, challenger, record)
     try:
+        if alias_version(store, found.name, "production") != found.champion:
+            raise LedgerError(
+                f"meanwhile another version of '{found.name}' became production; say the same again to compare with that one"
+            )
         entry = _enter(store, found, action, by, record, sha256)
     except LedgerError:  # somebody was faster, so this verdict has no effect, and leaves none
         if place is not None:

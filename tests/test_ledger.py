@@ -274,6 +274,8 @@ ENTRY = "update model_version_tags set value = replace(value, ?, ?) where name =
         (ENTRY, ('"a reason"', '"none"', 1), "entry 1 was changed after it was written"),
         (ENTRY, ('"signature": "', '"signature": "0', 2), "the signature of entry 2 does not hold"),
         (ENTRY, ('"number": 4', '"number": 7', 4), "entries 4 to 6 are missing before entry 7"),
+        (ENTRY, ('"who": "anna"', '"who": "\\ud800"', 2), "version 2 of iris.ledger holds no entry that can be read"),
+        (ENTRY, ('"from": "2"', '"from": "x1"', 3), "version 3 of iris.ledger holds no entry that can be read"),
         (ENTRY, ('{"number"', '{"numero"', 2), "version 2 of iris.ledger holds no entry that can be read"),
         ("delete from model_version_tags where name = ? and version = ?", ("iris.ledger", 3), "version 3 of iris.ledger holds no"),
     ],
@@ -400,6 +402,24 @@ def test_back_and_back_again(settings: Settings, store: Store) -> None:
         roll_back(settings, "iris", "", "further")
     assert roll_back(settings, "iris", "iris/3", "it was not slow after all").after == "3"
     assert verify_ledger(store, "iris") == [] and len(read_ledger(store, "iris")) == 6
+
+
+def test_what_was_put_there_by_hand_is_entered(settings: Settings, store: Store) -> None:
+    decide(store, "promote", "", "1")
+    decide(store, "promote", "1", "2")
+    set_alias(store, "iris", "production", "1")
+    assert "enter it with: iris-nb rollback iris --to 1" in verify_ledger(store, "iris")[0]
+    with pytest.raises(InputError, match="the ledger does not say so; enter it first"):
+        roll_back(settings, "iris", "", "it was slow")
+    entry = roll_back(settings, "iris", "1", "the night shift went back")
+    assert (entry.before, entry.after) == ("2", "1") and alias_version(store, "iris", "production") == "1"
+    assert verify_ledger(store, "iris") == []
+
+
+def test_a_reason_that_is_no_text_is_kept_readable(settings: Settings, store: Store) -> None:
+    decide(store, "promote", "", "1")
+    decide(store, "promote", "1", "2")
+    assert roll_back(settings, "iris", "", "zur\udcfcck").reasons == ("zur\\udcfcck",)
 
 
 @pytest.mark.parametrize(

@@ -365,7 +365,7 @@ def test_runs_of_another_machine_are_taken_from_the_store(
 def test_another_promotion_in_between_is_noticed(
     played: tuple[Project, dict[str, Any], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project, *_ = played
+    project, first, _ = played
     settings = load_settings(project.home)
     client = connect(tracking_uri(settings), 20).client
     client.delete_registered_model_alias("iris", "production")
@@ -375,10 +375,12 @@ def test_another_promotion_in_between_is_noticed(
         client.set_registered_model_alias("iris", "production", "2")
         return keep(*given)
 
+    before = records_in(Path(first["run_dir"]) / PROMOTIONS)
     monkeypatch.setattr(promotion, "_keep", overtaken)
     with pytest.raises(InputError, match="meanwhile"):
         promote(settings, "iris/1", FEW)
     assert production(settings) == "2"
+    assert records_in(Path(first["run_dir"]) / PROMOTIONS) == before, "a verdict without effect leaves no evidence"
 
 
 @pytest.mark.slow
