@@ -335,12 +335,18 @@ def roll_back(
     set_alias(store, name, "production", one.version)
     return entry
 
-# %% ../nbs/55_ledger.ipynb #48888b59
+# %% ../nbs/55_ledger.ipynb #4095bf04
 def _left_at(entries: list[Entry]) -> str:
     "The version that the ledger has put into production last; empty if none."
     return next((entry.after for entry in reversed(entries) if entry.moves), "")
 
-# %% ../nbs/55_ledger.ipynb #5db1a8b6
+
+def _cut_off(entries: list[Entry], present: str) -> bool:
+    "Whether the last move was a way back that did not get as far as the alias."
+    last = next((entry for entry in reversed(entries) if entry.moves), None)
+    return last is not None and last.action == "rollback" and last.before == present
+
+# %% ../nbs/55_ledger.ipynb #90c1170f
 def _target(store: Store, name: str, to: str, entries: list[Entry], present: str) -> Listed:
     "The version to go back to."
     to = to.strip().removeprefix(f"{name}/")
@@ -348,13 +354,10 @@ def _target(store: Store, name: str, to: str, entries: list[Entry], present: str
         raise UnknownModelError(f"there is no registered model '{name}'; see: iris-nb models")
     been = sorted({number for e in entries if e.moves for number in (e.before, e.after) if number}, key=int)
     now = f"version {present} of {name} is in production" if present else f"no version of {name} is in production"
-    if to == present and present and present == _left_at(entries):
+    by_hand = "" if present == _left_at(entries) else present
+    if to and to == present and not by_hand:
         raise LedgerError(f"{now} already; there is nothing to go back to it from")
-    if to == present and present and (one := find_version(store, f"{name}/{present}")):
-        return one  # it was put there by hand, and is entered now
-    last = next((entry for entry in reversed(entries) if entry.moves), None)
-    cut_off = last is not None and last.action == "rollback" and last.before == present
-    if not to and present and present != _left_at(entries) and not cut_off:
+    if not to and by_hand and not _cut_off(entries, present):
         raise LedgerError(
             f"{now}, and the ledger does not say so; enter it first: iris-nb rollback {name} --to {present} --reason "
             f'"…"; or say with --to which version is meant'
@@ -365,13 +368,13 @@ def _target(store: Store, name: str, to: str, entries: list[Entry], present: str
             f"{now}, and the ledger knows of none before it; there is nothing to go back to; see: iris-nb history {name}"
         )
     one = find_version(store, f"{name}/{to}")
-    if one is None or to not in been:
+    if one is None or to not in (*been, by_hand):
         raise LedgerError(
             f"version {to} of {name} has never been in production (these have: {name_list(been) or 'none'}); a new one goes through the gate: iris-nb promote {name}/{to}"
         )
     return one
 
-
+# %% ../nbs/55_ledger.ipynb #7840dd6f
 def check_loads(
     settings: Settings,  # the settings in force
     store: Store,  # as from `iris_nb.registry.open_store`

@@ -203,7 +203,7 @@ def test_numbers_are_read_as_the_study_reads_them_or_not(
         (["9007199254740995", "oops"], [9007199254740995, None], ["'oops' is not a whole number"]),
         (["9007199254740995", "5.0", None], [9007199254740995, 5, None], []),
         (["+7", "99999999999999999999"], [7, None], ["'99999999999999999999' is too large a whole number"]),
-        (["-9223372036854775808", "1" * 5000, "2"], [-(2**63), None, 2], [f"'{'1' * 5000}' is too large a whole number"]),
+        (["-9223372036854775808", "1" * 5000, "2"], [-(2**63), None, 2], [f"'{'1' * 5000}' is too large a number"]),
         (["007", "8"], [None, 8], ["'007' is a code with a leading zero, not a number"]),
         (["1.234,5"], [None], ["'1.234,5' is a number only with a decimal comma and points between thousands; say so with --decimal ,"]),
         (["1,234"], [None], ["'1,234' may mean two numbers; say which with --decimal . or --decimal ,"]),
