@@ -165,9 +165,9 @@ BAD = {
     "group of a class": (["group=group"], "class 'c'"),
     "time": (["time=when"], "the columns are"),
     "silence": (["silence=[L999]"], "L999"),
-    "rounds": (["control_rounds=2"], "at least 5"),
-    "points": (["curve_points=1"], "at least 2"),
-    "seeds": (["seeds=1"], "at least 2"),
+    "rounds": (["control_rounds=2"], "allowed is 0 or 5 to 10000"),
+    "points": (["curve_points=1"], "allowed is 0 or 2 to 12"),
+    "seeds": (["seeds=1"], "allowed is 0 or 2 to 100"),
 }
 
 
